@@ -1,0 +1,40 @@
+"""Everything that can go wrong and is not a mistake in the arguments.
+
+    EdgeTrackerError
+    ├── CheckpointError       a training checkpoint cannot be read, or is not a MixFormerV2
+    ├── BundleError           a bundle is missing, damaged, altered, or of another format version
+    ├── BackendUnavailable    this machine cannot run what was asked for
+    │   └── EngineMismatch    a TensorRT engine was built for another device, version or graph
+    ├── VideoError            frames cannot be read or written
+    └── NotInitialised        `update` was called before `init`
+
+Wrong arguments raise the built-in ValueError or TypeError.
+"""
+
+
+class EdgeTrackerError(Exception):
+    """Base of all named failures; its message says what was wrong, the value, and the remedy."""
+
+
+class CheckpointError(EdgeTrackerError):
+    """A training checkpoint cannot be read, or does not hold a MixFormerV2 network."""
+
+
+class BundleError(EdgeTrackerError):
+    """A bundle is missing, damaged, altered, or of another format version."""
+
+
+class BackendUnavailable(EdgeTrackerError):
+    """This machine cannot run what was asked for: a package, driver, device or artefact is missing."""
+
+
+class EngineMismatch(BackendUnavailable):
+    """A TensorRT engine was built for another device, TensorRT version or graph."""
+
+
+class VideoError(EdgeTrackerError):
+    """Frames cannot be read from a source, or written to a file."""
+
+
+class NotInitialised(EdgeTrackerError):
+    """`update` was called before `init`, or after `close`."""
