@@ -11,10 +11,11 @@ from pathlib import Path
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Give a new empty file beside `target` to write; it takes the target's name if the block succeeds.
+    """Give a new file beside `target` to write; it takes the target's name if the block succeeds.
 
-    If the block raises, the new file is removed and whatever bore the target's name stays as it was.
-    Raises OSError naming the target at once, before any work, where a file cannot be made there.
+    If the block raises, the new file is removed and whatever bore the target's name stays as it
+    was. Raises OSError naming the target at once, before any work, where a file cannot be made
+    there.
     """
     if target.exists() and not target.is_file():
         raise ValueError(f"{target} is not a regular file: give the name of the file to write")

@@ -14,8 +14,8 @@ from edge_tracker.crop import Image
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
 
-# Bright for dark video, with a dark rim for light video; the two are told apart by red-green blind eyes
-# and, being solid and dashed, without colour.
+# Bright for dark video, with a dark rim for light video. Solid and dashed tell them apart where
+# colours do not.
 FOUND_BGR: Colour = (120, 255, 60)
 LOST_BGR: Colour = (0, 150, 255)
 RIM_BGR: Colour = (20, 20, 20)
@@ -40,10 +40,10 @@ def annotate(
 ) -> Image:
     """A copy of the frame with the box, its score, and one error bar on each edge.
 
-    frame_bgr: (height, width, 3) uint8 BGR, any size; lines and text grow with it. The box may reach outside.
-    found: False draws a dashed orange box labelled "lost" in place of a solid green one.
-    edge_std_px: standard deviation of the left, top, right and bottom edge in frame pixels, drawn as a bar of
-    one standard deviation to each side of the edge's middle.
+    frame_bgr: (height, width, 3) uint8 BGR, any size; lines and text grow with it. The box may
+    reach outside. found: False draws a dashed orange box labelled "lost" in place of a solid green
+    one. edge_std_px: standard deviation of the left, top, right and bottom edge in frame pixels,
+    drawn as a bar of one standard deviation to each side of the edge's middle.
     """
     canvas = frame_bgr.copy()
     line_px = line_width_px(canvas)
@@ -65,7 +65,8 @@ def annotate(
 
 def line_width_px(frame: Image) -> int:
     """Width of lines that suits a frame: 1 px at 240p, 3 at 720p, 9 at 4K."""
-    return max(1, round(min(frame.shape[:2]) / 240))
+    height_px, width_px = frame.shape[:2]
+    return max(1, round(min(int(height_px), int(width_px)) / 240))
 
 
 def _draw_segments(
@@ -74,9 +75,7 @@ def _draw_segments(
     rim_px = max(1, line_px // 2)
     for line_colour, thickness in ((RIM_BGR, line_px + 2 * rim_px), (colour, line_px)):
         for start, end in segments:
-            cv2.line(
-                canvas, _fixed(start), _fixed(end), line_colour, thickness, cv2.LINE_AA, SHIFT
-            )
+            cv2.line(canvas, _fixed(start), _fixed(end), line_colour, thickness, cv2.LINE_AA, SHIFT)
 
 
 def _fixed(point: Point) -> tuple[int, int]:
@@ -119,13 +118,13 @@ def _error_bars(
 def _draw_label(
     canvas: Image, text: str, box_frame_xywh: Box, colour: Colour, line_px: int
 ) -> None:
-    """White on a dark plate with an edge in the box's colour: above the box, else below, else inside."""
+    """White on a dark plate: above the box, else below, else inside."""
     height, width = canvas.shape[:2]
     text_height_px = max(9, round(min(height, width) / 32))
     (text_width_px, _), scale, thickness = _measure(text, text_height_px)
     pad_px = max(2, text_height_px // 3)
     plate_w, plate_h = text_width_px + 2 * pad_px + 2 * line_px, text_height_px + 2 * pad_px
-    x, y, w, h = box_frame_xywh
+    x, y, _, h = box_frame_xywh
     gap_px = 2 * line_px
     top = y - gap_px - plate_h
     if top < 0:
@@ -156,9 +155,9 @@ def filmstrip(
 ) -> Image:
     """One picture of frames in rows, each above its caption; (height, width, 3) uint8 BGR.
 
-    frames_bgr: each (height, width, 3) uint8 BGR; scaled to fit cells of the first frame's shape, never
-    stretched. captions: one per frame, in ASCII (OpenCV's fonts hold nothing else); shrunk where too long.
-    Raises ValueError without frames, or for another number of captions.
+    frames_bgr: each (height, width, 3) uint8 BGR; scaled to fit cells of the first frame's shape,
+    never stretched. captions: one per frame, in ASCII (OpenCV's fonts hold nothing else); shrunk
+    where too long. Raises ValueError without frames, or for another number of captions.
     """
     if not frames_bgr or len(frames_bgr) != len(captions):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Frames in, from a video file, camera, stream or folder of images; annotated frames out, as mp4."""
+"""Frames in, from a video file, camera, stream or folder of images; frames out, as mp4."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ DEFAULT_FPS = 30.0
 class FrameSource:
     """Frames in order, to be iterated once: each (height, width, 3) uint8 BGR, owned by the caller.
 
-    name: what was opened, for messages. path: file or folder, None for cameras and streams.
-    fps: nominal frames per second. num_frames: as announced, None where unknown; a damaged video may hold
-    fewer. first_frame: the frame that iteration starts with, ahead of time. Frames may change size.
-    Iterating raises VideoError naming the file when an image of a folder cannot be read.
+    name: what was opened, for messages. path: file or folder, None for cameras and streams. fps:
+    nominal frames per second. num_frames: as announced, None where unknown; a damaged video may
+    hold fewer. first_frame: the frame that iteration starts with, ahead of time. Frames may change
+    size. Iterating raises VideoError naming the file when an image of a folder cannot be read.
     """
 
     name: str
@@ -49,10 +49,11 @@ class FrameSource:
 
 @contextmanager
 def open_frames(source: str | Path | int) -> Iterator[FrameSource]:
-    """Open a video file, a folder of images (natural order: 2 before 10), a camera index or a stream.
+    """Open a video file, a folder of images (2 before 10), a camera index or a stream.
 
-    A string of digits is a camera unless a file has that name; a string with "://" is a stream's address,
-    one with " ! " a GStreamer pipeline. Raises VideoError, naming the source, if it yields no frame.
+    A string of digits is a camera unless a file has that name; a string with "://" is a stream's
+    address, one with " ! " a GStreamer pipeline. Raises VideoError, naming the source, if it yields
+    no frame.
     """
     if isinstance(source, int):
         with _open_capture(source, f"camera {source}", None) as frames:
@@ -75,8 +76,8 @@ def open_frames(source: str | Path | int) -> Iterator[FrameSource]:
             yield frames
     else:
         raise VideoError(
-            f"{name} does not exist: give a video file, a folder of images, a camera index such as 0, "
-            "or a stream's address"
+            f"{name} does not exist: give a video file, a folder of images, a camera index such as "
+            "0, or a stream's address"
         )
 
 
@@ -95,8 +96,8 @@ def _open_capture(opened: str | int, name: str, path: Path | None) -> Iterator[F
             path=path,
             fps=fps if math.isfinite(fps) and 0 < fps <= 1000 else DEFAULT_FPS,
             num_frames=int(announced) if path is not None and 0 < announced < 2**40 else None,
-            first_frame=first_frame,
-            frames=_captured_frames(capture, first_frame),
+            first_frame=np.asarray(first_frame, np.uint8),
+            frames=_captured_frames(capture, np.asarray(first_frame, np.uint8)),
         )
     finally:
         capture.release()
@@ -120,7 +121,7 @@ def _captured_frames(capture: cv2.VideoCapture, first_frame: Image) -> Iterator[
         readable, frame = capture.read()
         if not readable:
             return
-        yield frame
+        yield np.asarray(frame, np.uint8)
 
 
 def _open_folder(folder: Path) -> FrameSource:
@@ -156,7 +157,7 @@ def natural_key(name: str) -> tuple[list[str | int], str]:
 
 
 def read_image(path: Path) -> Image:
-    """One image file as (height, width, 3) uint8 BGR; VideoError naming it if it cannot be decoded."""
+    """One image file as (height, width, 3) uint8 BGR; VideoError naming it where it is none."""
     try:
         # Not cv2.imread: it fails without a reason, and on paths outside ASCII on some systems.
         encoded = np.fromfile(path, np.uint8)
@@ -165,7 +166,8 @@ def read_image(path: Path) -> Image:
         raise VideoError(f"image {path} cannot be read: {error}") from error
     if image is None:
         raise VideoError(
-            f"image {path} cannot be decoded: it is damaged, empty or not an image; replace or remove it"
+            f"image {path} cannot be decoded: it is damaged, empty or not an image; replace or "
+            "remove it"
         )
     return np.asarray(image, np.uint8)
 
@@ -174,11 +176,11 @@ def read_image(path: Path) -> Image:
 def mp4_writer(
     target: Path, fps: float, width_px: int, height_px: int
 ) -> Iterator[Callable[[Image], None]]:
-    """Give a function that appends one (height, width, 3) uint8 BGR frame to an mp4 file (codec mp4v).
+    """Give a function that appends a (height, width, 3) uint8 BGR frame to an mp4 (codec mp4v).
 
-    A video has one size: frames of another are scaled to it. The file takes its name only once it is
-    complete and can be read back. Raises ValueError for a name that does not end in .mp4, OSError where
-    no file can be made, VideoError if OpenCV cannot encode or the disk is full.
+    A video has one size: frames of another are scaled to it. The file takes its name only once it
+    is complete and can be read back. Raises ValueError for a name that does not end in .mp4,
+    OSError where no file can be made, VideoError if OpenCV cannot encode or the disk is full.
     """
     if target.suffix.lower() != ".mp4":
         raise ValueError(
@@ -189,16 +191,17 @@ def mp4_writer(
         writer = cv2.VideoWriter(str(temporary), fourcc, fps, (width_px, height_px))
         if not writer.isOpened():
             raise VideoError(
-                f"video {target} cannot be encoded ({width_px}x{height_px} px, {fps} fps): this OpenCV has "
-                "no mp4v encoder; install opencv-python, which brings one"
+                f"video {target} cannot be encoded ({width_px}x{height_px} px, {fps} fps): this "
+                "OpenCV has no mp4v encoder; install opencv-python, which brings one"
             )
         num_written = 0
 
         def write(frame: Image) -> None:
             nonlocal num_written
             if frame.shape[:2] != (height_px, width_px):
-                frame = cv2.resize(frame, (width_px, height_px), interpolation=cv2.INTER_AREA)
-            writer.write(frame)
+                writer.write(cv2.resize(frame, (width_px, height_px), interpolation=cv2.INTER_AREA))
+            else:
+                writer.write(frame)
             num_written += 1
 
         try:
@@ -211,6 +214,6 @@ def mp4_writer(
         written.release()
         if num_readable != num_written:
             raise VideoError(
-                f"video {target} is not complete: {num_readable} of {num_written} frames were stored; "
-                "the disk is probably full"
+                f"video {target} is not complete: {num_readable} of {num_written} frames were "
+                "stored, the disk is probably full"
             )

@@ -1,0 +1,5 @@
+import sys
+
+from edge_tracker.cli import main
+
+sys.exit(main())

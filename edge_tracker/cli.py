@@ -1,0 +1,59 @@
+"""The command `edge-tracker`, also `python -m edge_tracker`; subcommands are in `commands`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_tracker import __version__
+from edge_tracker.commands import convert, doctor, inspect, track
+from edge_tracker.errors import EdgeTrackerError
+
+EPILOG = """\
+examples:
+  edge-tracker convert mixformerv2_small.pth.tar -o small.bundle
+  edge-tracker track small.bundle clip.mp4 --box 310,170,60,80 --save tracked.mp4
+  edge-tracker inspect small.bundle
+  edge-tracker doctor
+
+exit status: 0 success, 1 failure named on stderr, 2 wrong usage, 130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand, return its exit status; wrong usage raises SystemExit(2)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments)
+        return status
+    except KeyboardInterrupt:
+        print("edge-tracker: interrupted", file=sys.stderr)
+        return 130
+    except (EdgeTrackerError, ValueError, TypeError, OSError) as error:
+        print(f"edge-tracker: error: {_one_line(error)}", file=sys.stderr)
+        return 1
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(line.strip() for line in text.splitlines())
+
+
+def _parser() -> argparse.ArgumentParser:
+    run_as_module = Path(sys.argv[0]).name == "__main__.py"
+    parser = argparse.ArgumentParser(
+        prog="python -m edge_tracker" if run_as_module else "edge-tracker",
+        description="MixFormerV2 visual tracking on edge devices.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"edge-tracker {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in (convert, track, inspect, doctor):
+        command.add_parser(subparsers)
+    return parser

@@ -1,0 +1,104 @@
+"""Tables on stdout, progress on a terminal's stderr, and JSON files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_tracker.atomic_file import replacing
+
+if TYPE_CHECKING:
+    from edge_tracker.bundle import Artefact
+
+# Wide enough that no cell is folded where a program or a file reads it.
+PIPE_WIDTH = 240
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of text; a column whose cells are all numbers is aligned to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", show_header=any(columns))
+    for index, column in enumerate(columns):
+        numeric = all(row[index][:1].isdigit() for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        # As Text, so that square brackets in paths and messages are not taken for markup.
+        table.add_row(*(Text(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False).print(table)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write dataclasses, dicts, lists and scalars; the file is complete or not there."""
+    if dataclasses.is_dataclass(content) and not isinstance(content, type):
+        content = dataclasses.asdict(content)
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def print_artefacts(artefacts: Sequence[Artefact]) -> None:
+    """The models of a bundle, and the largest differences from PyTorch measured for each."""
+    rows = []
+    for artefact in artefacts:
+        parity = artefact.parity
+        differences = (
+            ("not measured", "", "")
+            if parity is None
+            else (f"{parity.box_px:.4f} px", f"{parity.score:.1e}", f"{parity.edge_kl:.1e}")
+        )
+        rows.append(
+            (artefact.format, artefact.precision, megabytes(artefact.size_bytes), *differences)
+        )
+    columns = (
+        "format",
+        "precision",
+        "size",
+        "box error (search crop)",
+        "score error",
+        "edge KL (nats)",
+    )
+    print_table("Models, and their largest differences from PyTorch", columns, rows)
+
+
+def megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB"
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Callable[[int, int | None, str], None]]:
+    """Give a function of how much is done, of how much, and of a few words.
+
+    It draws on stderr, and only if that is a terminal.
+    """
+    if not sys.stderr.isatty():
+        yield lambda done, total, words: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[words]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(description, total=None, words="")
+
+        def show(done: int, total: int | None, words: str) -> None:
+            progress.update(task, completed=done, total=total, words=escape(words))
+
+        yield show
