@@ -1,0 +1,63 @@
+"""edge_tracker: the MixFormerV2 single-object tracker, deployed.
+
+Importing this package loads neither PyTorch nor any backend, and names load what they need on first
+use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from edge_tracker.bundle import Bundle, open_bundle
+    from edge_tracker.cv2_adapter import Cv2Tracker
+    from edge_tracker.errors import (
+        BackendUnavailable,
+        BundleError,
+        CheckpointError,
+        EdgeTrackerError,
+        EngineMismatch,
+        NotInitialised,
+        VideoError,
+    )
+    from edge_tracker.options import TrackerOptions
+    from edge_tracker.tracker import EdgeTracker, TrackResult
+
+__all__ = [
+    "BackendUnavailable",
+    "Bundle",
+    "BundleError",
+    "CheckpointError",
+    "Cv2Tracker",
+    "EdgeTracker",
+    "EdgeTrackerError",
+    "EngineMismatch",
+    "NotInitialised",
+    "TrackResult",
+    "TrackerOptions",
+    "VideoError",
+    "__version__",
+    "open_bundle",
+]
+
+_HOME = {
+    "Bundle": "bundle",
+    "Cv2Tracker": "cv2_adapter",
+    "EdgeTracker": "tracker",
+    "TrackResult": "tracker",
+    "TrackerOptions": "options",
+    "open_bundle": "bundle",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -41,8 +41,8 @@ def crop_window(box_frame_xywh: Sequence[float], factor: float) -> CropWindow:
 def cut_window(frame: Image, window: CropWindow) -> Image:
     """Pixels of the window, (side, side, 3) uint8; a view of the frame where no padding is needed.
 
-    Outside the frame is black. So is the frame's last column, whenever the window reaches past it, and
-    its last row likewise: the weights were trained with that.
+    Outside the frame is black. So is the frame's last column, whenever the window reaches past it,
+    and its last row likewise: the weights were trained with that.
     """
     height, width = frame.shape[:2]
     x1, y1, side = window
@@ -64,8 +64,9 @@ def crop_square(
 ) -> tuple[Image, float]:
     """Cut the square around a box and resize it bilinearly.
 
-    frame: (height, width, 3) uint8 BGR. Returns the crop, (size_px, size_px, 3) uint8 BGR, owned by the
-    caller, and the side of the square in frame pixels, so that side / size_px is the crop's scale.
+    frame: (height, width, 3) uint8 BGR. Returns the crop, (size_px, size_px, 3) uint8 BGR, owned by
+    the caller, and the side of the square in frame pixels, so that side / size_px is the crop's
+    scale.
     """
     window = crop_window(box_frame_xywh, factor)
     pixels = cut_window(frame, window)

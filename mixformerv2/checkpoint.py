@@ -132,9 +132,7 @@ def _read_pickle(path: Path) -> Any:
     try:
         # Not weights_only=True: that reader rejects official files outright, as it refuses to fill
         # dict subclasses it does not know. The unpickler passed here is the stricter one.
-        return torch.load(
-            path, map_location="cpu", weights_only=False, pickle_module=inert_pickle
-        )
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert_pickle)
     except Exception as error:  # a hostile or truncated file can fail anywhere inside the reader
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
@@ -204,7 +202,9 @@ def _shape(state: Mapping[str, Tensor], name: str, ndim: int) -> tuple[int, ...]
         )
     shape = tuple(state[name].shape)
     if len(shape) != ndim or 0 in shape:
-        raise CheckpointError(f"tensor {name} has shape {shape}, expected {ndim} non-empty dimensions")
+        raise CheckpointError(
+            f"tensor {name} has shape {shape}, expected {ndim} non-empty dimensions"
+        )
     return shape
 
 

@@ -41,7 +41,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     if scale != 1.0:
         q = q * scale
     weights = (q @ k.transpose(-2, -1)).softmax(dim=-1)
-    return (weights @ v).transpose(1, 2).flatten(2)
+    return (weights @ v).transpose(1, 2).reshape(-1, q.shape[2], q.shape[1] * q.shape[3])
 
 
 class Attention(nn.Module):
@@ -141,7 +141,8 @@ class PatchEmbed(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, height, width) -> (B, tokens in row-major order, C)."""
-        return self.proj(image).flatten(2).transpose(1, 2)
+        x = self.proj(image)
+        return x.reshape(-1, x.shape[1], x.shape[2] * x.shape[3]).transpose(1, 2)
 
 
 def sincos_position_table(width: int, grid: int) -> Tensor:
@@ -180,7 +181,9 @@ class Backbone(nn.Module):
 
     def embed_templates(self, template: Tensor, online_template: Tensor) -> Tensor:
         """-> (B, 2 Nt, C), the template's tokens first."""
-        tokens = [self.patch_embed(image) + self.pos_embed_t for image in (template, online_template)]
+        tokens = [
+            self.patch_embed(image) + self.pos_embed_t for image in (template, online_template)
+        ]
         return torch.cat(tokens, dim=1)
 
     def embed_search(self, search: Tensor) -> Tensor:

@@ -1,0 +1,144 @@
+"""Network -> a pair of simplified, checked ONNX graphs that share one file of weights."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import onnxsim
+import torch
+from numpy.typing import NDArray
+from onnx.external_data_helper import set_external_data
+
+from converters.graphs import SearchGraph, TemplateGraph, fold_for_export
+from edge_tracker.errors import EdgeTrackerError
+from edge_tracker.spec import ModelSpec
+from mixformerv2.model import MixFormerV2
+
+#: Common ground of TensorRT, OpenVINO and ONNX Runtime.
+OPSET = 17
+WEIGHTS = "weights.bin"
+#: Tensors smaller than this stay inside the graph's own file.
+EXTERNAL_BYTES = 1024
+#: Offsets in the weights file are multiples of this, so that it can be memory-mapped.
+ALIGNMENT = 64
+#: Simplification reorders float32 sums: that much the outputs may move, relative to their largest.
+SIMPLIFY_TOLERANCE = 1e-4
+
+
+def export_onnx(
+    network: MixFormerV2, folder: Path, metadata: Mapping[str, str]
+) -> dict[str, onnx.ModelProto]:
+    """Write template.onnx, search.onnx and their common weights into `folder`; return both, weights inside.
+
+    The first dimension of every input and output is dynamic: the number of targets.
+    Raises EdgeTrackerError if a graph computes something else after simplification than before.
+    """
+    folded = fold_for_export(network)
+    spec = network.spec
+    template_inputs, search_inputs = _example_inputs(spec)
+    models = {
+        "template": _export(TemplateGraph(folded), template_inputs, ["template_kv"]),
+        "search": _export(SearchGraph(folded), search_inputs, ["edge_probs", "score"]),
+    }
+    inputs = {"template": template_inputs, "search": search_inputs}
+    simplified = {name: _simplify(name, model, inputs[name]) for name, model in models.items()}
+    for model in simplified.values():
+        onnx.helper.set_model_props(model, dict(metadata))
+        model.producer_name = "edge_tracker"
+        onnx.checker.check_model(model, full_check=True)
+    save_sharing_weights(simplified, folder)
+    return simplified
+
+
+def save_sharing_weights(models: Mapping[str, onnx.ModelProto], folder: Path) -> None:
+    """Save each model as NAME.onnx; tensors go to one weights file, equal ones once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    places: dict[bytes, tuple[int, int]] = {}
+    with (folder / WEIGHTS).open("wb") as weights:
+        for name, model in models.items():
+            stripped = onnx.ModelProto()
+            stripped.CopyFrom(model)
+            for tensor in stripped.graph.initializer:
+                content = onnx.numpy_helper.to_array(tensor).tobytes()
+                if len(content) < EXTERNAL_BYTES:
+                    continue
+                digest = hashlib.sha256(content).digest()
+                if digest not in places:
+                    weights.write(b"\0" * (-weights.tell() % ALIGNMENT))
+                    places[digest] = weights.tell(), len(content)
+                    weights.write(content)
+                offset, length = places[digest]
+                tensor.raw_data = content
+                set_external_data(tensor, WEIGHTS, offset=offset, length=length)
+                tensor.ClearField("raw_data")
+            onnx.save(stripped, folder / f"{name}.onnx")
+
+
+def _example_inputs(spec: ModelSpec) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    random = torch.Generator().manual_seed(0)
+
+    def pixels(*shape: int) -> torch.Tensor:
+        return torch.randint(0, 256, (*shape, 3), generator=random, dtype=torch.uint8)
+
+    template, search = spec.template_size_px, spec.search_size_px
+    # Two targets, as a dimension of 1 would be taken for a constant.
+    template_kv = torch.randn(spec.template_kv_shape(2), generator=random)
+    return (
+        {"templates": pixels(2, 2, template, template)},
+        {"search": pixels(2, search, search), "template_kv": template_kv},
+    )
+
+
+def _export(
+    graph: torch.nn.Module, inputs: Mapping[str, torch.Tensor], output_names: list[str]
+) -> onnx.ModelProto:
+    import io
+
+    stream = io.BytesIO()
+    names = [*inputs, *output_names]
+    with warnings.catch_warnings(), torch.no_grad():
+        # The TorchScript exporter announces its retirement; the new one writes no opset 17.
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=UserWarning, module="torch.onnx")
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        torch.onnx.export(
+            graph.eval(),
+            tuple(inputs.values()),
+            stream,
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=output_names,
+            dynamic_axes={name: {0: "targets"} for name in names},
+        )
+    return onnx.load_from_string(stream.getvalue())
+
+
+def _simplify(
+    name: str, model: onnx.ModelProto, inputs: Mapping[str, torch.Tensor]
+) -> onnx.ModelProto:
+    simplified, _ = onnxsim.simplify(model)
+    arrays = {key: value.numpy() for key, value in inputs.items()}
+    for before, after in zip(_run(model, arrays), _run(simplified, arrays), strict=True):
+        difference = float(np.abs(before - after).max() / max(np.abs(before).max(), 1e-6))
+        if not difference <= SIMPLIFY_TOLERANCE:
+            raise EdgeTrackerError(
+                f"the {name} graph computes something else after simplification: outputs differ by "
+                f"{difference:.2g} of their largest value, more than {SIMPLIFY_TOLERANCE:g}; "
+                f"onnxsim {onnxsim.__version__} may be at fault, try another version"
+            )
+    return simplified
+
+
+def _run(
+    model: onnx.ModelProto, inputs: Mapping[str, NDArray[np.generic]]
+) -> list[NDArray[np.float32]]:
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    outputs: list[NDArray[np.float32]] = session.run(None, dict(inputs))
+    return outputs

@@ -1,0 +1,52 @@
+"""ONNX pair -> OpenVINO IR pair that shares one file of weights."""
+
+from __future__ import annotations
+
+import hashlib
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
+from pathlib import Path
+
+import openvino as ov
+
+from converters.to_onnx import ALIGNMENT, WEIGHTS
+from edge_tracker.bundle import GRAPHS
+
+
+def convert_to_openvino(
+    onnx_folder: Path, folder: Path, precision: str, metadata: Mapping[str, str]
+) -> None:
+    """Write template.xml, search.xml and their common weights into `folder`.
+
+    precision: "fp32", or "fp16" for weights of half the size (a CPU still computes in float32).
+    `metadata` goes into the models' `rt_info`, under "edge_tracker". The number of targets stays dynamic.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in GRAPHS:
+        model = ov.convert_model(onnx_folder / f"{name}.onnx")
+        for key, value in {**metadata, "precision": precision}.items():
+            model.set_rt_info(value, ["edge_tracker", key])
+        ov.save_model(model, folder / f"{name}.xml", compress_to_fp16=precision == "fp16")
+    _share_weights(folder)
+
+
+def _share_weights(folder: Path) -> None:
+    """Replace each graph's .bin by one file for both, in which equal constants stand once."""
+    places: dict[bytes, int] = {}
+    with (folder / WEIGHTS).open("wb") as weights:
+        for name in GRAPHS:
+            description = folder / f"{name}.xml"
+            own_weights = folder / f"{name}.bin"
+            content = own_weights.read_bytes()
+            tree = ElementTree.parse(description)
+            for constant in tree.iterfind(".//layer[@type='Const']/data"):
+                start, size = int(constant.attrib["offset"]), int(constant.attrib["size"])
+                value = content[start : start + size]
+                digest = hashlib.sha256(value).digest()
+                if digest not in places:
+                    weights.write(b"\0" * (-weights.tell() % ALIGNMENT))
+                    places[digest] = weights.tell()
+                    weights.write(value)
+                constant.attrib["offset"] = str(places[digest])
+            tree.write(description, encoding="utf-8", xml_declaration=True)
+            own_weights.unlink()

@@ -1,0 +1,110 @@
+"""The seam between the tracker and whatever runs its two graphs, and the choice of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from edge_tracker.bundle import Artefact, Bundle
+from edge_tracker.errors import BackendUnavailable
+
+#: In the order in which "auto" tries them.
+BACKENDS = ("openvino", "onnxruntime")
+
+Arrays = Mapping[str, Any]
+
+
+class CompiledGraph(Protocol):
+    """A compiled graph that runs arrays by name.
+
+    Arrays are NumPy arrays, but for the tensors that stay on the device (`template_kv`): those are
+    opaque values, outputs of one graph and inputs of another of the same backend. Outputs belong to
+    the caller.
+    """
+
+    def run(self, inputs: Arrays) -> Arrays: ...
+
+    def start(self, inputs: Arrays) -> Callable[[], Arrays]:
+        """Run in the background; the value returned waits for the outputs and hands them out."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class BackendChoice:
+    """What runs the graphs, and why: a line for each backend that was considered."""
+
+    backend: str
+    device: str
+    precision: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Graphs:
+    template: CompiledGraph
+    search: CompiledGraph
+    choice: BackendChoice
+
+    def close(self) -> None:
+        self.search.close()
+        self.template.close()
+
+
+def open_graphs(
+    bundle: Bundle,
+    *,
+    backend: str = "auto",
+    device: str | None = None,
+    precision: str | None = None,
+    num_threads: int | None = None,
+    cache_dir: str | Path | None = None,
+) -> Graphs:
+    """Compile a bundle's graphs with the backend asked for, or with the first that can run here.
+
+    Raises ValueError for an unknown backend, BackendUnavailable if none can run, BundleError for
+    damaged files.
+    """
+    if backend != "auto" and backend not in BACKENDS:
+        raise ValueError(f"backend {backend!r} is unknown: choose auto, {', '.join(BACKENDS)}")
+    if num_threads is not None and num_threads < 1:
+        raise ValueError(
+            f"num_threads is {num_threads}: expected at least 1, or None for all cores"
+        )
+    reasons: list[str] = []
+    for name in BACKENDS if backend == "auto" else (backend,):
+        obstacle = why_not(name)
+        artefact = bundle.find("openvino" if name == "openvino" else "onnx", precision)
+        if obstacle is None and artefact is None:
+            obstacle = _no_artefact(bundle, name, precision)
+        if obstacle is not None or artefact is None:
+            reasons.append(f"{name}: {obstacle}")
+            continue
+        bundle.check_files(artefact.files())
+        if name == "openvino":
+            from edge_tracker.backends.openvino_backend import compile_graphs
+        else:
+            from edge_tracker.backends.onnxruntime_backend import compile_graphs
+        template, search, used = compile_graphs(bundle, artefact, device, num_threads, cache_dir)
+        reasons.append(f"{name}: chosen, {artefact.name} on {used}")
+        return Graphs(
+            template, search, BackendChoice(name, used, artefact.precision, tuple(reasons))
+        )
+    raise BackendUnavailable(f"bundle {bundle.path} cannot run here: " + "; ".join(reasons))
+
+
+def why_not(backend: str) -> str | None:
+    """What keeps a backend from running on this machine, with the remedy; None if nothing does."""
+    if find_spec(backend) is None:
+        return f"the package is not installed (pip install 'edge-tracker[{backend}]')"
+    return None
+
+
+def _no_artefact(bundle: Bundle, backend: str, precision: str | None) -> str:
+    have = ", ".join(artefact.name for artefact in bundle.artefacts) or "nothing"
+    wanted = f"{precision} artefact" if precision else "artefact"
+    return f"the bundle has no {wanted} for it, only {have}; convert the checkpoint with --to and --precision"

@@ -1,0 +1,119 @@
+"""OpenVINO: Intel CPUs, integrated GPUs and NPUs, and any other x86 or Arm CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+
+from edge_tracker.backend import Arrays
+from edge_tracker.bundle import Artefact, Bundle
+from edge_tracker.errors import BackendUnavailable
+
+#: Outputs that are handed out as the device's own tensors, never copied through Python.
+ON_DEVICE = frozenset({"template_kv"})
+
+
+class OpenVinoGraph:
+    """One compiled graph and its infer requests.
+
+    Two requests take turns, so that tensors handed out by one run stay valid until the run after the next.
+    """
+
+    def __init__(self, compiled: ov.CompiledModel, requests: int) -> None:
+        self._requests = [compiled.create_infer_request() for _ in range(requests)]
+        self._turn = cycle(self._requests)
+        self._output_names = [port.any_name for port in compiled.outputs]
+
+    def run(self, inputs: Arrays) -> Arrays:
+        request = self._fill(inputs)
+        request.infer()
+        return self._outputs(request)
+
+    def start(self, inputs: Arrays) -> Callable[[], Arrays]:
+        request = self._fill(inputs)
+        request.start_async()
+
+        def outputs() -> Arrays:
+            request.wait()
+            return self._outputs(request)
+
+        return outputs
+
+    def close(self) -> None:
+        for request in self._requests:
+            request.wait()
+        self._requests.clear()
+        self._turn = cycle(())
+
+    def _fill(self, inputs: Arrays) -> ov.InferRequest:
+        request = next(self._turn)
+        request.wait()
+        for name, value in inputs.items():
+            if isinstance(value, ov.Tensor):
+                request.set_tensor(name, value)
+            else:
+                request.get_tensor(name).data[...] = value
+        return request
+
+    def _outputs(self, request: ov.InferRequest) -> Arrays:
+        outputs: dict[str, Any] = {}
+        for name in self._output_names:
+            tensor = request.get_tensor(name)
+            outputs[name] = tensor if name in ON_DEVICE else np.array(tensor.data)
+        return outputs
+
+
+def compile_graphs(
+    bundle: Bundle,
+    artefact: Artefact,
+    device: str | None,
+    num_threads: int | None,
+    cache_dir: str | Path | None,
+) -> tuple[OpenVinoGraph, OpenVinoGraph, str]:
+    """Both graphs (template, search), for one target, and the device they run on ("CPU" unless asked).
+
+    Compiled models are kept in `cache_dir` (default: the user's cache folder), so that later starts are fast.
+    Raises BackendUnavailable for a device that is not there or a model that it refuses.
+    """
+    core = ov.Core()
+    device = device or "CPU"
+    if device.split(".")[0].split(":")[0] not in {"AUTO", "HETERO", "MULTI"}.union(
+        name.split(".")[0] for name in core.available_devices
+    ):
+        raise BackendUnavailable(
+            f"openvino has no device {device!r} here: choose {', '.join(core.available_devices)}"
+        )
+    config: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        # Left alone, OpenVINO computes in bfloat16 on CPUs that have it: boxes move by pixels.
+        "INFERENCE_PRECISION_HINT": "f32" if device == "CPU" else "f16",
+        "CACHE_DIR": str(_cache_folder(cache_dir)),
+    }
+    if num_threads is not None:
+        config["INFERENCE_NUM_THREADS"] = num_threads
+    graphs = []
+    for name, requests in (("template", 2), ("search", 1)):
+        files = artefact.graphs[name]
+        weights = bundle.path / files.weights if files.weights else None
+        try:
+            model = core.read_model(bundle.path / files.model, weights or "")
+            model.reshape(
+                {port.any_name: [1, *list(port.partial_shape)[1:]] for port in model.inputs}
+            )
+            compiled = core.compile_model(model, device, config)
+        except RuntimeError as error:
+            raise BackendUnavailable(
+                f"openvino refuses {bundle.path / files.model} on {device}: {error}"
+            ) from error
+        graphs.append(OpenVinoGraph(compiled, requests))
+    template, search = graphs
+    return template, search, device
+
+
+def _cache_folder(cache_dir: str | Path | None) -> Path:
+    return Path(cache_dir) if cache_dir else Path.home() / ".cache" / "edge_tracker" / "openvino"
