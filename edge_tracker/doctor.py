@@ -113,13 +113,14 @@ def openvino_status() -> BackendStatus:
     remedy = "pip install 'edge-tracker[openvino]'"
     try:
         import openvino
-    except ImportError as error:
+
+        core = openvino.Core()
+        found = [
+            f"{device} ({str(core.get_property(device, 'FULL_DEVICE_NAME')).strip()})"
+            for device in core.available_devices
+        ]
+    except (ImportError, RuntimeError) as error:
         return BackendStatus("openvino", False, str(error), remedy)
-    core = openvino.Core()
-    found = [
-        f"{device} ({str(core.get_property(device, 'FULL_DEVICE_NAME')).strip()})"
-        for device in core.available_devices
-    ]
     if not found:
         return BackendStatus("openvino", False, "OpenVINO sees no device here", remedy)
     return BackendStatus("openvino", True, ", ".join(found), None)

@@ -54,7 +54,7 @@ class CudaDevice:
 
 @dataclass(frozen=True)
 class Nvidia:
-    """driver: kernel driver's version. l4t: Jetson Linux release. cuda: version the driver supports.
+    """driver: kernel driver's version. l4t: Jetson Linux release. cuda: version it supports.
 
     devices: what the driver lets this process use, which can be less than what is built in.
     """

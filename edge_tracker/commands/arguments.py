@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -23,7 +24,7 @@ def add_subcommand(
     parser = subparsers.add_parser(
         name,
         help=summary,
-        description=description,
+        description=textwrap.fill(description, 90),
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -20,7 +20,7 @@ def add_parser(subparsers: Subparsers) -> None:
         run,
         summary="what is in a bundle, and whether its files are whole",
         description="Show a bundle's network, models, differences from PyTorch and origin, and "
-        "check each file against its size and sha256. Fails (1) if one is missing, truncated or altered.",
+        "check each file against its size and sha256. Fails (1) if one is missing or altered.",
         examples="  edge-tracker inspect small.bundle\n"
         "  edge-tracker inspect small.bundle --json manifest.json",
     )
