@@ -42,39 +42,42 @@ def render_clip(
     random = np.random.default_rng(seed)
     scene = _scene(random, 2 * width, 2 * height)
     patch, mask = _target(random)
+    period = max(frames, 240)
     for index in range(frames):
-        # One turn of the clip's slow motions; the target's path is a Lissajous figure around the middle.
-        turn = 2 * math.pi * index / max(frames, 120)
-        pan_x = round(0.5 * width * (1 + math.cos(turn)) * 0.9)
-        pan_y = round(0.5 * height * (1 + math.sin(turn)) * 0.9)
+        turn = 2 * math.pi * index / period
+        pan_x = round(0.45 * width * (1 + math.cos(turn)))
+        pan_y = round(0.45 * height * (1 + math.sin(turn)))
         image = scene[pan_y : pan_y + height, pan_x : pan_x + width].copy()
+        # The target's path is a Lissajous figure around the middle of the frame.
         centre_x = width * (0.5 + 0.32 * math.sin(2 * turn))
-        centre_y = height * (0.5 + 0.28 * math.sin(3 * turn + 0.5))
-        diameter = 0.2 * min(width, height) * (1 + 0.35 * math.sin(1.5 * turn))
+        centre_y = height * (0.5 + 0.28 * math.sin(turn + 0.5))
+        diameter = 0.22 * min(width, height) * (1 + 0.35 * math.sin(1.5 * turn))
         box = _paste(
             image, patch, mask, centre_x, centre_y, diameter, angle_deg=40 * math.sin(turn)
         )
-        _draw_pole(image, position=2.2 * index / max(frames, 120) - 0.6)
+        _draw_pole(image, position=2.4 * index / period - 0.4)
         light = 1 + 0.2 * math.sin(2.5 * turn)
         noise = random.normal(0, 3, image.shape)
-        image = np.clip(image * light + noise, 0, 255).astype(np.uint8)
-        yield ClipFrame(cv2.GaussianBlur(image, (3, 3), 0), box)
+        yield ClipFrame(np.clip(image * light + noise, 0, 255).astype(np.uint8), box)
 
 
 def _scene(random: np.random.Generator, width: int, height: int) -> Image:
-    """Texture of several scales, with still shapes in it."""
-    scene = np.full((height, width, 3), (105, 115, 105), np.float32)
-    for cells, contrast in ((6, 36), (20, 24), (70, 16)):
-        coarse = random.normal(0, contrast, (cells, cells * width // height, 3)).astype(np.float32)
-        scene += cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    image = np.clip(scene, 0, 255).astype(np.uint8)
+    """Texture of several scales in muted colours, with still shapes in it."""
+    slope = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
+    far, near = np.float32((150, 140, 120)), np.float32((70, 95, 85))
+    scene = np.broadcast_to(far + (near - far) * slope, (height, width, 3)).copy()
+    for cells, contrast in ((5, 22), (16, 14), (60, 10)):
+        coarse = random.normal(0, contrast, (cells, cells * width // height, 1))
+        tint = random.normal(0, contrast / 4, (cells, cells * width // height, 3))
+        texture = (coarse + tint).astype(np.float32)
+        scene += cv2.resize(texture, (width, height), interpolation=cv2.INTER_CUBIC)
+    image: Image = np.clip(scene, 0, 255).astype(np.uint8)
     for _ in range(24):
         centre = (int(random.integers(0, width)), int(random.integers(0, height)))
-        axes = (int(random.integers(10, 45)), int(random.integers(10, 45)))
-        colour = tuple(int(value) for value in random.integers(30, 200, 3))
-        cv2.ellipse(
-            image, centre, axes, float(random.uniform(0, 180)), 0, 360, colour, -1, cv2.LINE_AA
-        )
+        axes = (int(random.integers(8, 40)), int(random.integers(8, 40)))
+        colour = tuple(int(value) for value in random.integers(50, 170, 3))
+        angle_deg = float(random.uniform(0, 180))
+        cv2.ellipse(image, centre, axes, angle_deg, 0, 360, colour, -1, cv2.LINE_AA)
     return image
 
 
@@ -86,9 +89,9 @@ def _target(random: np.random.Generator) -> tuple[Image, NDArray[np.float32]]:
     for _ in range(9):
         centre = (int(random.integers(20, size - 20)), int(random.integers(20, size - 20)))
         cv2.circle(patch, centre, int(random.integers(8, 22)), (60, 40, 20), -1, cv2.LINE_AA)
-    cv2.circle(patch, (size // 2, size // 2), size // 2 - 6, (20, 20, 20), 10, cv2.LINE_AA)
-    mask = np.zeros((size, size), np.float32)
-    cv2.circle(mask, (size // 2, size // 2), size // 2 - 2, 1.0, -1, cv2.LINE_AA)
+    cv2.circle(patch, (size // 2, size // 2), size // 2 - 5, (20, 20, 20), 10, cv2.LINE_AA)
+    y, x = np.mgrid[:size, :size] - (size - 1) / 2
+    mask = np.clip(size / 2 - np.hypot(x, y), 0, 1).astype(np.float32)
     return patch, mask
 
 
