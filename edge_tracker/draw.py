@@ -40,10 +40,12 @@ def annotate(
 ) -> Image:
     """A copy of the frame with the box, its score, and one error bar on each edge.
 
-    frame_bgr: (height, width, 3) uint8 BGR, any size; lines and text grow with it. The box may
-    reach outside. found: False draws a dashed orange box labelled "lost" in place of a solid green
-    one. edge_std_px: standard deviation of the left, top, right and bottom edge in frame pixels,
-    drawn as a bar of one standard deviation to each side of the edge's middle.
+    frame_bgr: (height, width, 3) uint8 BGR, any size; lines and text grow with it.
+    box_frame_xywh: in frame pixels; it may reach outside.
+    found: False draws a dashed orange box labelled "lost" in place of a solid green one.
+    edge_std_px: standard deviation of the left, top, right and bottom edge in frame pixels, drawn
+        as a thin bar of that length from the edge's middle outwards. Zeros, as of a box that was
+        given, are left out.
     """
     canvas = frame_bgr.copy()
     line_px = line_width_px(canvas)
@@ -54,7 +56,7 @@ def annotate(
     if not found:
         segments = [dash for segment in segments for dash in _dashes(*segment, 6.0 * line_px)]
     _draw_segments(canvas, segments, colour, line_px)
-    if edge_std_px is not None:
+    if edge_std_px is not None and any(edge_std_px):
         bars = _error_bars(box_frame_xywh, edge_std_px, cap_px=2.0 * line_px)
         _draw_segments(canvas, bars, colour, max(1, line_px // 2))
     words = ([] if found else ["lost"]) + ([] if score is None else [f"{score:.2f}"])
@@ -101,17 +103,17 @@ def _dashes(start: Point, end: Point, dash_px: float) -> list[tuple[Point, Point
 def _error_bars(
     box_frame_xywh: Box, edge_std_px: Sequence[float], cap_px: float
 ) -> list[tuple[Point, Point]]:
+    """Bars from the middle of each edge, outwards only, so that the target itself stays visible."""
     x, y, w, h = box_frame_xywh
     left, top, right, bottom = edge_std_px
+    middle_x, middle_y = x + w / 2, y + h / 2
     bars: list[tuple[Point, Point]] = []
-    for edge_x, std in ((x, left), (x + w, right)):
-        middle, low, high = y + h / 2, edge_x - std, edge_x + std
-        bars.append(((low, middle), (high, middle)))
-        bars += [((end, middle - cap_px), (end, middle + cap_px)) for end in (low, high)]
-    for edge_y, std in ((y, top), (y + h, bottom)):
-        middle, low, high = x + w / 2, edge_y - std, edge_y + std
-        bars.append(((middle, low), (middle, high)))
-        bars += [((middle - cap_px, end), (middle + cap_px, end)) for end in (low, high)]
+    for edge_x, end_x in ((x, x - left), (x + w, x + w + right)):
+        bars.append(((edge_x, middle_y), (end_x, middle_y)))
+        bars.append(((end_x, middle_y - cap_px), (end_x, middle_y + cap_px)))
+    for edge_y, end_y in ((y, y - top), (y + h, y + h + bottom)):
+        bars.append(((middle_x, edge_y), (middle_x, end_y)))
+        bars.append(((middle_x - cap_px, end_y), (middle_x + cap_px, end_y)))
     return bars
 
 
@@ -156,8 +158,10 @@ def filmstrip(
     """One picture of frames in rows, each above its caption; (height, width, 3) uint8 BGR.
 
     frames_bgr: each (height, width, 3) uint8 BGR; scaled to fit cells of the first frame's shape,
-    never stretched. captions: one per frame, in ASCII (OpenCV's fonts hold nothing else); shrunk
-    where too long. Raises ValueError without frames, or for another number of captions.
+    never stretched.
+    captions: one per frame, in ASCII (OpenCV's fonts hold nothing else); shrunk where too long.
+
+    Raises ValueError without frames, for another number of captions, or for sizes too small.
     """
     if not frames_bgr or len(frames_bgr) != len(captions):
         raise ValueError(

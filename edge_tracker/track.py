@@ -27,9 +27,9 @@ CSV_COLUMNS = (
 class TrackSummary:
     """How a video went. Times are of `update()` alone, without reading, drawing or writing.
 
-    frames counts the first one, on which the tracker was started; the numbers below it are of the
-    others, and None where there are none. ended: why tracking stopped short of the announced
-    frames, if it did.
+    frames: how many, the first included, on which the tracker was started.
+    ended: why tracking stopped short of the announced frames, None if it did not.
+    The rest is about the frames after the first; None where there are none.
     """
 
     source: str
@@ -55,8 +55,10 @@ def track_video(
     """Track the target in `box_frame_xywh` of the source's first frame to the source's end.
 
     save: mp4 of annotated frames. csv_path: one row per frame; row 0 is the given box with score 1.
-    Both take their names only when complete; an exception while tracking leaves neither. on_frame:
-    called with index, frame (not annotated) and result, the given box included; False stops there.
+    Both take their names only when complete; an exception while tracking leaves neither.
+
+    on_frame: called with index, frame (not annotated) and result, the given box included; False
+    stops there.
 
     Ctrl-C is the way to stop a camera or stream, so there it ends tracking and keeps the files; in
     a video it is raised as KeyboardInterrupt.

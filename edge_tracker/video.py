@@ -25,10 +25,13 @@ DEFAULT_FPS = 30.0
 class FrameSource:
     """Frames in order, to be iterated once: each (height, width, 3) uint8 BGR, owned by the caller.
 
-    name: what was opened, for messages. path: file or folder, None for cameras and streams. fps:
-    nominal frames per second. num_frames: as announced, None where unknown; a damaged video may
-    hold fewer. first_frame: the frame that iteration starts with, ahead of time. Frames may change
-    size. Iterating raises VideoError naming the file when an image of a folder cannot be read.
+    name: what was opened, for messages.
+    path: file or folder, None for cameras and streams.
+    fps: nominal frames per second.
+    num_frames: as announced, None where unknown; a damaged video may hold fewer.
+    first_frame: the frame that iteration starts with, ahead of time; later ones may differ in size.
+
+    Iterating raises VideoError naming the file when an image of a folder cannot be read.
     """
 
     name: str
@@ -55,30 +58,25 @@ def open_frames(source: str | Path | int) -> Iterator[FrameSource]:
     address, one with " ! " a GStreamer pipeline. Raises VideoError, naming the source, if it yields
     no frame.
     """
-    if isinstance(source, int):
-        with _open_capture(source, f"camera {source}", None) as frames:
-            yield frames
-        return
-    path = Path(source)
-    if path.is_dir():
+    text, path = str(source), Path(str(source))
+    if path.is_dir() and not isinstance(source, int):
         yield _open_folder(path)
         return
-    if path.exists():
-        with _open_capture(str(path), str(path), path) as frames:
-            yield frames
-        return
-    name = str(source)
-    if name.isdecimal():
-        with _open_capture(int(name), f"camera {name}", None) as frames:
-            yield frames
-    elif "://" in name or " ! " in name:
-        with _open_capture(name, f"stream {name}", None) as frames:
-            yield frames
+    opened: str | int = text
+    file: Path | None = None
+    if isinstance(source, int) or (re.fullmatch(r"\d{1,4}", text) and not path.exists()):
+        opened, name = int(source), f"camera {text}"
+    elif path.exists():
+        name, file = text, path
+    elif "://" in text or " ! " in text:
+        name = f"stream {text}"
     else:
         raise VideoError(
-            f"{name} does not exist: give a video file, a folder of images, a camera index such as "
+            f"{text} does not exist: give a video file, a folder of images, a camera index such as "
             "0, or a stream's address"
         )
+    with _open_capture(opened, name, file) as frames:
+        yield frames
 
 
 @contextmanager

@@ -59,21 +59,24 @@ def test_lines_grow_with_the_frame(height_px: int, width_px: int, expected: int)
     assert line_width_px(plain(height_px, width_px, 0)) == expected
 
 
-def test_error_bars_reach_one_deviation_to_each_side_of_their_edge() -> None:
+def test_error_bars_reach_one_deviation_outwards_from_their_edge() -> None:
     box, stds = (100.0, 120.0, 160.0, 90.0), (30.0, 12.0, 8.0, 20.0)
     frame = plain(480, 640, 0)
-    bars = near(annotate(frame, box, edge_std_px=stds), FOUND_BGR) & ~near(
-        annotate(frame, box), FOUND_BGR
-    )
-    middle_x, middle_y = 180, 165
-    for edge, std in ((100, 30), (260, 8)):
-        columns = np.flatnonzero(bars[middle_y, edge - 45 : edge + 46]) + edge - 45
-        assert columns.min() == pytest.approx(edge - std, abs=2)
-        assert columns.max() == pytest.approx(edge + std, abs=2)
-    for edge, std in ((120, 12), (210, 20)):
-        rows = np.flatnonzero(bars[edge - 40 : edge + 41, middle_x]) + edge - 40
-        assert rows.min() == pytest.approx(edge - std, abs=2)
-        assert rows.max() == pytest.approx(edge + std, abs=2)
+    with_bars = annotate(frame, box, edge_std_px=stds)
+    bars = (with_bars != annotate(frame, box)).any(axis=2) & near(with_bars, FOUND_BGR)
+    columns = np.flatnonzero(bars[165])
+    assert columns.min() == pytest.approx(100 - 30, abs=2)
+    assert columns.max() == pytest.approx(260 + 8, abs=2)
+    rows = np.flatnonzero(bars[:, 180])
+    assert rows.min() == pytest.approx(120 - 12, abs=2)
+    assert rows.max() == pytest.approx(210 + 20, abs=2)
+    assert not bars[125:205, 105:255].any()
+
+
+def test_a_given_box_has_no_error_bars() -> None:
+    frame, box = plain(240, 320, 128), (50.0, 60.0, 80.0, 70.0)
+    zeros = annotate(frame, box, score=1.0, edge_std_px=(0.0, 0.0, 0.0, 0.0))
+    assert (zeros == annotate(frame, box, score=1.0)).all()
 
 
 @pytest.mark.parametrize(

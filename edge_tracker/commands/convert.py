@@ -41,9 +41,6 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="PRECISIONS",
         help="comma-separated: fp32, fp16 (default: both)",
     )
-    parser.add_argument(
-        "--name", help="name of the model in the bundle (default: the checkpoint's)"
-    )
     add_json_option(parser)
 
 
@@ -59,7 +56,6 @@ def run(arguments: argparse.Namespace) -> int:
                 arguments.output,
                 targets=arguments.to,
                 precisions=arguments.precision,
-                name=arguments.name,
                 on_step=lambda step, index, total: show(index, total, step),
             )
     except ModuleNotFoundError as error:

@@ -52,7 +52,7 @@ def print_artefacts(artefacts: Sequence[Artefact]) -> None:
         differences = (
             ("not measured", "", "")
             if parity is None
-            else (f"{parity.box_px:.4f} px", f"{parity.score:.1e}", f"{parity.edge_kl:.1e}")
+            else (f"{parity.box_px:.1e} px", f"{parity.score:.1e}", f"{parity.edge_kl:.1e}")
         )
         rows.append(
             (artefact.format, artefact.precision, megabytes(artefact.size_bytes), *differences)
