@@ -1,1 +1,3 @@
-"""Checkpoint -> ONNX pair -> OpenVINO IR, and the bundle that holds them. Needs the `convert` extra."""
+"""Checkpoint -> ONNX pair -> OpenVINO IR, and the bundle that holds them. Needs the `convert`
+extra.
+"""

@@ -25,7 +25,8 @@ from edge_tracker.options import TrackerOptions
 from mixformerv2.checkpoint import load_network
 
 TARGETS = ("onnx", "openvino")
-#: Largest error of an edge against PyTorch, in pixels of the search crop, that an artefact may show.
+#: Largest error of an edge against PyTorch, in pixels of the search crop, that an artefact may
+#: show.
 BOX_LIMIT_PX: Mapping[str, float] = {"fp32": 0.05, "fp16": 0.5}
 TOOLS = ("edge-tracker", "torch", "onnx", "onnxsim", "onnxruntime", "openvino", "numpy")
 
@@ -42,15 +43,16 @@ def convert_checkpoint(
     tracker: TrackerOptions | None = None,
     on_step: OnStep | None = None,
 ) -> Bundle:
-    """Convert a MixFormerV2 checkpoint into the bundle folder `output`, replacing an old bundle there.
+    """Convert a MixFormerV2 checkpoint into the bundle folder `output`, replacing an old bundle
+    there.
 
-    The ONNX pair is always made, in fp32; "openvino" adds an IR for each precision. Every artefact is run
-    against PyTorch's full forward on golden inputs; the largest errors go into the manifest.
+    The ONNX pair is always made, in fp32; "openvino" adds an IR for each precision. Every artefact
+    is run against PyTorch's full forward on golden inputs; the largest errors go into the manifest.
     `tracker` are the defaults that the bundle carries.
 
-    Raises CheckpointError for a bad checkpoint, ValueError for unknown targets or precisions or an output
-    that is no bundle, EdgeTrackerError for an artefact that strays too far from PyTorch, OSError if
-    writing fails. Whatever fails, `output` is as it was.
+    Raises CheckpointError for a bad checkpoint, ValueError for unknown targets or precisions or an
+    output that is no bundle, EdgeTrackerError for an artefact that strays too far from PyTorch,
+    OSError if writing fails. Whatever fails, `output` is as it was.
     """
     checkpoint, output = Path(checkpoint), Path(output)
     _check_choice("target", targets, TARGETS)
@@ -127,8 +129,8 @@ def _parity(folder: Path, entry: Mapping[str, Any], golden: Golden) -> Parity:
     limit = BOX_LIMIT_PX[precision]
     if not parity.box_px <= limit:
         raise EdgeTrackerError(
-            f"{kind} {precision} strays {parity.box_px:.3g} px from PyTorch in the search crop, more than "
-            f"the {limit} px allowed: the checkpoint's weights may overflow in this precision; "
+            f"{kind} {precision} strays {parity.box_px:.3g} px from PyTorch in the search crop, "
+            f"more than the {limit} px allowed: weights may overflow in this precision; "
             "leave it out with --precision"
         )
     return parity

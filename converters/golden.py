@@ -1,4 +1,6 @@
-"""Golden inputs and outputs: what the PyTorch network says to crops of a rendered clip, for replay on devices."""
+"""Golden inputs and outputs: what the PyTorch network says to crops of a rendered clip, for replay
+on devices.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ CASES = 8
 
 @dataclass(frozen=True)
 class Golden:
-    """N cases. templates uint8 (N, 2, Ht, Wt, 3) BGR; search uint8 (N, Hs, Ws, 3) BGR; edge_probs float32
+    """N cases. templates uint8 (N, 2, Ht, Wt, 3) BGR; search uint8 (N, Hs, Ws, 3) BGR; edge_probs
+    float32
     (N, 4, bins), rows left, top, right, bottom; score float32 (N,), probabilities."""
 
     templates: NDArray[np.uint8]
@@ -51,7 +54,9 @@ def make_golden(network: MixFormerV2, options: TrackerOptions) -> Golden:
 
 
 def _crops(spec: ModelSpec, options: TrackerOptions) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Templates at the clip's start and on the way, search regions around boxes that are a little off."""
+    """Templates at the clip's start and on the way, search regions around boxes that are a little
+    off.
+    """
     clip = list(render_clip(frames=10 * CASES))
     random = np.random.default_rng(0)
 

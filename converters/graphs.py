@@ -1,7 +1,7 @@
 """The two graphs that a device runs, as PyTorch modules ready for export.
 
-Both take raw uint8 BGR pixels: normalisation and the change to RGB are folded into the weights of the patch
-embedding, and the attention's 1/sqrt(head_dim) into those of the queries.
+Both take raw uint8 BGR pixels: normalisation and the change to RGB are folded into the weights of
+the patch embedding, and the attention's 1/sqrt(head_dim) into those of the queries.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_tracker.normalise import MEAN_RGB, STD_RGB
-from mixformerv2.model import MixFormerV2
+from mixformerv2.model import Attention, MixFormerV2
 
 
 class TemplateGraph(nn.Module):
@@ -27,7 +27,8 @@ class TemplateGraph(nn.Module):
 
 
 class SearchGraph(nn.Module):
-    """search uint8 (B, Hs, Ws, 3) BGR, template_kv -> edge_probs (B, 4, bins) in left, top, right, bottom
+    """search uint8 (B, Hs, Ws, 3) BGR, template_kv -> edge_probs (B, 4, bins) in left, top, right,
+    bottom
     order, and score (B,)."""
 
     def __init__(self, folded: MixFormerV2) -> None:
@@ -40,7 +41,9 @@ class SearchGraph(nn.Module):
 
 
 def fold_for_export(network: MixFormerV2) -> MixFormerV2:
-    """A copy that takes pixels 0..255 in BGR order instead of normalised RGB, and needs no query scaling."""
+    """A copy that takes pixels 0..255 in BGR order instead of normalised RGB, and needs no query
+    scaling.
+    """
     folded = copy.deepcopy(network).eval()
     with torch.no_grad():
         _fold_normalisation(folded.backbone.patch_embed.proj)
@@ -60,7 +63,7 @@ def _fold_normalisation(conv: nn.Conv2d) -> None:
     conv.bias.copy_(bias)
 
 
-def _fold_query_scale(attention: nn.Module) -> None:
+def _fold_query_scale(attention: Attention) -> None:
     width = attention.proj.in_features
     attention.qkv.weight[:width] *= attention.scale
     attention.qkv.bias[:width] *= attention.scale

@@ -1,4 +1,6 @@
-"""How far an artefact is from PyTorch: the golden inputs replayed through the runtime that will run it."""
+"""How far an artefact is from PyTorch: the golden inputs replayed through the runtime that will run
+it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from edge_tracker.decode import decode_edges
 
 
 def measure_parity(graphs: Graphs, golden: Golden) -> Parity:
-    """Largest error of an edge in pixels of the search crop, of the score, and KL of an edge's distribution."""
+    """Largest error of an edge in pixels of the search crop, of the score, and KL of an edge's
+    distribution.
+    """
     probs, scores = [], []
     for templates, search in zip(golden.templates, golden.search, strict=True):
         template_kv = graphs.template.run({"templates": templates[None]})["template_kv"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +35,8 @@ SIMPLIFY_TOLERANCE = 1e-4
 def export_onnx(
     network: MixFormerV2, folder: Path, metadata: Mapping[str, str]
 ) -> dict[str, onnx.ModelProto]:
-    """Write template.onnx, search.onnx and their common weights into `folder`; return both, weights inside.
+    """Write template.onnx, search.onnx and their common weights into `folder`; return both, weights
+    inside.
 
     The first dimension of every input and output is dynamic: the number of targets.
     Raises EdgeTrackerError if a graph computes something else after simplification than before.
@@ -98,19 +100,16 @@ def _example_inputs(spec: ModelSpec) -> tuple[dict[str, torch.Tensor], dict[str,
 def _export(
     graph: torch.nn.Module, inputs: Mapping[str, torch.Tensor], output_names: list[str]
 ) -> onnx.ModelProto:
-    import io
-
     stream = io.BytesIO()
     names = [*inputs, *output_names]
     with warnings.catch_warnings(), torch.no_grad():
         # The TorchScript exporter announces its retirement; the new one writes no opset 17.
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=UserWarning, module="torch.onnx")
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
         torch.onnx.export(
             graph.eval(),
             tuple(inputs.values()),
-            stream,
+            stream,  # type: ignore[arg-type]
             dynamo=False,
             opset_version=OPSET,
             input_names=list(inputs),

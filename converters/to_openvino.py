@@ -19,7 +19,8 @@ def convert_to_openvino(
     """Write template.xml, search.xml and their common weights into `folder`.
 
     precision: "fp32", or "fp16" for weights of half the size (a CPU still computes in float32).
-    `metadata` goes into the models' `rt_info`, under "edge_tracker". The number of targets stays dynamic.
+    `metadata` goes into the models' `rt_info`, under "edge_tracker". The number of targets stays
+    dynamic.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in GRAPHS:

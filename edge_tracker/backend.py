@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from edge_tracker.bundle import Artefact, Bundle
+from edge_tracker.bundle import Bundle
 from edge_tracker.errors import BackendUnavailable
 
 #: In the order in which "auto" tries them.
@@ -32,6 +32,13 @@ class CompiledGraph(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+#: Bundle, artefact, device, number of threads, cache folder -> template graph, search graph, device.
+Compile = Callable[
+    [Bundle, Artefact, str | None, int | None, str | Path | None],
+    tuple[CompiledGraph, CompiledGraph, str],
+]
 
 
 @dataclass(frozen=True)
@@ -85,16 +92,36 @@ def open_graphs(
             reasons.append(f"{name}: {obstacle}")
             continue
         bundle.check_files(artefact.files())
-        if name == "openvino":
-            from edge_tracker.backends.openvino_backend import compile_graphs
-        else:
-            from edge_tracker.backends.onnxruntime_backend import compile_graphs
-        template, search, used = compile_graphs(bundle, artefact, device, num_threads, cache_dir)
+        try:
+            compile_graphs = _compiler(name)
+            template, search, used = compile_graphs(
+                bundle, artefact, device, num_threads, cache_dir
+            )
+        except BackendUnavailable as error:
+            if backend != "auto":
+                raise
+            reasons.append(f"{name}: {error}")
+            continue
         reasons.append(f"{name}: chosen, {artefact.name} on {used}")
         return Graphs(
             template, search, BackendChoice(name, used, artefact.precision, tuple(reasons))
         )
     raise BackendUnavailable(f"bundle {bundle.path} cannot run here: " + "; ".join(reasons))
+
+
+def _compiler(backend: str) -> Compile:
+    try:
+        if backend == "openvino":
+            from edge_tracker.backends import openvino_backend
+
+            return openvino_backend.compile_graphs
+        from edge_tracker.backends import onnxruntime_backend
+
+        return onnxruntime_backend.compile_graphs
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"{backend} is installed but does not load ({error}); install it again"
+        ) from error
 
 
 def why_not(backend: str) -> str | None:
@@ -107,4 +134,7 @@ def why_not(backend: str) -> str | None:
 def _no_artefact(bundle: Bundle, backend: str, precision: str | None) -> str:
     have = ", ".join(artefact.name for artefact in bundle.artefacts) or "nothing"
     wanted = f"{precision} artefact" if precision else "artefact"
-    return f"the bundle has no {wanted} for it, only {have}; convert the checkpoint with --to and --precision"
+    return (
+        f"the bundle has no {wanted} for it, only {have}; "
+        "convert the checkpoint with --to and --precision"
+    )

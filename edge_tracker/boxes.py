@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from numpy.typing import ArrayLike
 
@@ -11,7 +11,7 @@ Box = tuple[float, float, float, float]
 
 
 def box_from_edges(
-    edges_crop_ltrb: Sequence[float], previous_frame_xywh: Box, side_px: float
+    edges_crop_ltrb: Iterable[float], previous_frame_xywh: Box, side_px: float
 ) -> Box:
     """Edges as fractions of the search square's side -> box x, y, w, h in frame pixels.
 

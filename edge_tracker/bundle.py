@@ -1,4 +1,6 @@
-"""Opening a bundle: the folder that holds a network as converted for devices. Format: docs/bundle_format.md."""
+"""Opening a bundle: the folder that holds a network as converted for devices. Format:
+docs/bundle_format.md.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,8 @@ class GraphFiles:
 
 @dataclass(frozen=True)
 class Parity:
-    """Largest differences from PyTorch's full forward over the golden inputs, when it was converted.
+    """Largest differences from PyTorch's full forward over the golden inputs, when it was
+    converted.
 
     box_px: of an edge, in pixels of the search crop. score: of the probability. edge_kl:
     Kullback-Leibler divergence of an edge's distribution, in nats.
@@ -79,7 +82,7 @@ def files_of(graphs: Mapping[str, GraphFiles]) -> list[str]:
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose manifest has been checked; its files are checked when an artefact is opened."""
+    """A bundle whose manifest has been checked; its files are, when an artefact is opened."""
 
     path: Path
     spec: ModelSpec
@@ -87,12 +90,12 @@ class Bundle:
     artefacts: tuple[Artefact, ...]
     manifest: dict[str, Any]
 
-    def find(self, format: str, precision: str | None) -> Artefact | None:
-        """The artefact of a format with this precision; without one, the most exact there is."""
+    def find(self, kind: str, precision: str | None) -> Artefact | None:
+        """The artefact of this format and precision; without one, the most exact there is."""
         wanted = PRECISIONS if precision is None else (precision,)
         for candidate in wanted:
             for artefact in self.artefacts:
-                if (artefact.format, artefact.precision) == (format, candidate):
+                if (artefact.format, artefact.precision) == (kind, candidate):
                     return artefact
         return None
 
@@ -110,8 +113,8 @@ class Bundle:
             size = file.stat().st_size
             if size != expected["size_bytes"]:
                 raise BundleError(
-                    f"bundle {self.path}: {relative} has {size} bytes, expected {expected['size_bytes']}; "
-                    f"it is truncated or was altered; {_REDO}"
+                    f"bundle {self.path}: {relative} has {size} bytes, expected "
+                    f"{expected['size_bytes']}; it is truncated or was altered; {_REDO}"
                 )
             if sha256_of(file) != expected["sha256"]:
                 raise BundleError(
@@ -132,7 +135,8 @@ def open_bundle(path: str | Path) -> Bundle:
     path = Path(path)
     if not path.is_dir():
         raise BundleError(
-            f"bundle {path}: no such folder; make one with: edge-tracker convert CHECKPOINT -o {path}"
+            f"bundle {path}: no such folder; "
+            f"make one with: edge-tracker convert CHECKPOINT -o {path}"
         )
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
@@ -146,8 +150,9 @@ def open_bundle(path: str | Path) -> Bundle:
         raise BundleError(f'bundle {path}: {MANIFEST} does not say "format": "{FORMAT}"; {_REDO}')
     if manifest.get("format_version") != FORMAT_VERSION:
         raise BundleError(
-            f"bundle {path} has format version {manifest.get('format_version')!r}, this package reads "
-            f"{FORMAT_VERSION}: convert the checkpoint anew, or install the package that wrote it"
+            f"bundle {path} has format version {manifest.get('format_version')!r}, this package "
+            f"reads {FORMAT_VERSION}: convert the checkpoint anew, or install the package that "
+            "wrote it"
         )
     try:
         return Bundle(
@@ -159,7 +164,8 @@ def open_bundle(path: str | Path) -> Bundle:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(
-            f"bundle {path}: {MANIFEST} is incomplete or wrong ({type(error).__name__}: {error}); {_REDO}"
+            f"bundle {path}: {MANIFEST} is incomplete or wrong "
+            f"({type(error).__name__}: {error}); {_REDO}"
         ) from error
 
 

@@ -29,10 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = arguments.run(arguments)
         return status
     except KeyboardInterrupt:
-        print("edge-tracker: interrupted", file=sys.stderr)
+        sys.stderr.write("edge-tracker: interrupted\n")
         return 130
     except (EdgeTrackerError, ValueError, TypeError, OSError) as error:
-        print(f"edge-tracker: error: {_one_line(error)}", file=sys.stderr)
+        sys.stderr.write(f"edge-tracker: error: {_one_line(error)}\n")
         return 1
 
 

@@ -70,4 +70,5 @@ def crop_square(
     """
     window = crop_window(box_frame_xywh, factor)
     pixels = cut_window(frame, window)
-    return cv2.resize(pixels, (size_px, size_px)), float(window.side_px)
+    resized = np.asarray(cv2.resize(pixels, (size_px, size_px)), np.uint8)
+    return resized, float(window.side_px)

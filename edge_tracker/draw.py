@@ -18,6 +18,7 @@ Point = tuple[float, float]
 # colours do not.
 FOUND_BGR: Colour = (120, 255, 60)
 LOST_BGR: Colour = (0, 150, 255)
+TRUTH_BGR: Colour = (255, 255, 255)
 RIM_BGR: Colour = (20, 20, 20)
 TEXT_BGR: Colour = (255, 255, 255)
 PAPER_BGR: Colour = (250, 250, 250)
@@ -62,6 +63,25 @@ def annotate(
     words = ([] if found else ["lost"]) + ([] if score is None else [f"{score:.2f}"])
     if words:
         _draw_label(canvas, " ".join(words), box_frame_xywh, colour, line_px)
+    return canvas
+
+
+def mark_truth(frame_bgr: Image, box_frame_xywh: Box) -> Image:
+    """A copy of the frame with white marks on the corners of a ground truth box.
+
+    frame_bgr: (height, width, 3) uint8 BGR, any size. Corners alone, so that a tracked box which
+    fits does not hide them, nor they it.
+    """
+    canvas = frame_bgr.copy()
+    x, y, w, h = box_frame_xywh
+    arm_px = min(w, h) / 4
+    marks: list[tuple[Point, Point]] = []
+    for corner_x, inward_x in ((x, arm_px), (x + w, -arm_px)):
+        for corner_y, inward_y in ((y, arm_px), (y + h, -arm_px)):
+            corner = (corner_x, corner_y)
+            marks.append((corner, (corner_x + inward_x, corner_y)))
+            marks.append((corner, (corner_x, corner_y + inward_y)))
+    _draw_segments(canvas, marks, TRUTH_BGR, line_width_px(canvas))
     return canvas
 
 

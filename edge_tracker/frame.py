@@ -20,11 +20,13 @@ def as_bgr(frame: object) -> NDArray[np.uint8]:
         raise TypeError("frame is None: the camera or video returned no image")
     if not isinstance(frame, np.ndarray):
         raise TypeError(
-            f"frame is a {type(frame).__name__}: expected a NumPy array, (height, width, 3) uint8 BGR"
+            f"frame is a {type(frame).__name__}: expected a NumPy array, "
+            "(height, width, 3) uint8 BGR"
         )
     if frame.dtype != np.uint8:
         raise TypeError(
-            f"frame has dtype {frame.dtype}: expected uint8, 0 to 255 (scale floats and cast them first)"
+            f"frame has dtype {frame.dtype}: expected uint8, 0 to 255 "
+            "(scale floats and cast them first)"
         )
     channels = frame.shape[2] if frame.ndim == 3 else 1
     if frame.ndim not in (2, 3) or channels not in (1, 3, 4):
@@ -37,7 +39,7 @@ def as_bgr(frame: object) -> NDArray[np.uint8]:
             f"frame has shape {frame.shape}: each side must be at least {MIN_FRAME_SIDE_PX} px"
         )
     if channels == 1:
-        return cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_GRAY2BGR)
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_GRAY2BGR), np.uint8)
     if channels == 4:
-        return cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_BGRA2BGR)
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_BGRA2BGR), np.uint8)
     return np.ascontiguousarray(frame)

@@ -45,8 +45,8 @@ class TrackerOptions:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected a probability, 0 to 1")
         if self.lost_score > self.found_score:
             raise ValueError(
-                f"lost_score {self.lost_score} is above found_score {self.found_score}: the target would "
-                "be lost and found by the same score"
+                f"lost_score {self.lost_score} is above found_score {self.found_score}: "
+                "the target would be lost and found by the same score"
             )
         if self.update_interval < 0 or self.lost_frames < 1 or not 1 <= self.clip_margin_px <= 16:
             raise ValueError(

@@ -1,4 +1,6 @@
-"""Facts of one network: what the shapes in its checkpoint say. Read from a bundle's manifest on the device."""
+"""Facts of one network: what the shapes in its checkpoint say. Read from a bundle's manifest on the
+device.
+"""
 
 from __future__ import annotations
 

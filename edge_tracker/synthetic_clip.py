@@ -64,7 +64,8 @@ def render_clip(
 def _scene(random: np.random.Generator, width: int, height: int) -> Image:
     """Texture of several scales in muted colours, with still shapes in it."""
     slope = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
-    far, near = np.float32((150, 140, 120)), np.float32((70, 95, 85))
+    far = np.array((150, 140, 120), np.float32)
+    near = np.array((70, 95, 85), np.float32)
     scene = np.broadcast_to(far + (near - far) * slope, (height, width, 3)).copy()
     for cells, contrast in ((5, 22), (16, 14), (60, 10)):
         coarse = random.normal(0, contrast, (cells, cells * width // height, 1))
@@ -108,7 +109,7 @@ def _paste(
     height, width = image.shape[:2]
     middle = (_PATCH_PX - 1) / 2
     matrix = cv2.getRotationMatrix2D((middle, middle), angle_deg, diameter / _PATCH_PX)
-    matrix[:, 2] += (centre_x - middle, centre_y - middle)
+    matrix[:, 2] += np.array((centre_x - middle, centre_y - middle))
     colours = cv2.warpAffine(patch, matrix, (width, height), flags=cv2.INTER_AREA)
     alpha = cv2.warpAffine(mask, matrix, (width, height))[..., None]
     image[:] = (alpha * colours + (1 - alpha) * image).astype(np.uint8)

@@ -108,7 +108,7 @@ class EdgeTracker:
         """
         self._refuse_closed()
         frame = as_bgr(frame)
-        box_frame_xywh = checked_box(box, *frame.shape[:2])
+        box_frame_xywh = checked_box(box, frame.shape[0], frame.shape[1])
         template = self._crop_template(frame, box_frame_xywh)
         self._target = _Target(
             box=box_frame_xywh,
@@ -149,11 +149,13 @@ class EdgeTracker:
         score = float(outputs["score"][0])
         if not (np.isfinite(score) and np.isfinite(edges.mean).all()):
             raise EdgeTrackerError(
-                f"the network returned score {score} and edges {edges.mean}, which are no numbers: check "
-                f"the {self.choice.precision} artefact on {self.choice.backend}, or use another precision"
+                f"the network returned score {score} and edges {edges.mean}, which are no numbers: "
+                f"check the {self.choice.precision} artefact on {self.choice.backend}, or use "
+                "another precision"
             )
         box = box_from_edges(edges.mean, target.box, side_px)
-        box = clip_box(box, *frame.shape[:2], options.clip_margin_px)
+        height, width = frame.shape[:2]
+        box = clip_box(box, height, width, options.clip_margin_px)
 
         target.box = box
         self._judge(target, score)

@@ -1,7 +1,7 @@
 """Reading checkpoints: untrusted files in, a checked state dict and the network's geometry out.
 
-Three layouts load: the official `.pth.tar` (`{"net": state dict, ...}`), a bare pickled state dict, and
-`.safetensors`. Pickles go through `inert_pickle`, so no code from the file runs.
+Three layouts load: the official `.pth.tar` (`{"net": state dict, ...}`), a bare pickled state dict,
+and `.safetensors`. Pickles go through `inert_pickle`, so no code from the file runs.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             content["num_heads"] = json.loads(metadata["num_heads"])
         except json.JSONDecodeError as error:
             raise CheckpointError(
-                f"checkpoint {path}: metadata num_heads is {metadata['num_heads']!r}, expected an integer"
+                f"checkpoint {path}: metadata num_heads is {metadata['num_heads']!r}, "
+                "expected an integer"
             ) from error
     return content
 
@@ -136,13 +137,15 @@ def _read_pickle(path: Path) -> Any:
     except Exception as error:  # a hostile or truncated file can fail anywhere inside the reader
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"checkpoint {path} cannot be read: {reason}. It may be truncated or not a PyTorch file; "
-            "copy it again, or save its weights as .safetensors"
+            f"checkpoint {path} cannot be read: {reason}. "
+            "It may be truncated or not a PyTorch file; copy it again, or save its weights as .safetensors"
         ) from error
 
 
 def _refuse_unsafe_zip(path: Path) -> None:
-    """PyTorch stores its zip entries uncompressed; a compressed one can only be a decompression bomb."""
+    """PyTorch stores its zip entries uncompressed; a compressed one can only be a decompression
+    bomb.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -183,7 +186,8 @@ def _check_against(expected: Mapping[str, Tensor], state: StateDict, path: str |
     for name in sorted(expected.keys() & state.keys()):
         if state[name].shape != expected[name].shape:
             problems.append(
-                f"  wrong shape: {name} is {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
+                f"  wrong shape: {name} is {tuple(state[name].shape)}, "
+                f"expected {tuple(expected[name].shape)}"
             )
         elif not torch.isfinite(state[name]).all():
             problems.append(f"  not finite: {name} has NaN or infinite values")

@@ -1,8 +1,9 @@
 """A stand-in for the `pickle` module, for `torch.load`, that rebuilds tensors and nothing else.
 
-Official checkpoints pickle training objects (configurations, meters, optimisers) beside the weights.
-Every class or function that is not needed to rebuild a tensor becomes an inert placeholder: it takes
-whatever the pickle does to it and does nothing. So no code named by the file is ever imported or run.
+Official checkpoints pickle training objects (configurations, meters, optimisers) beside the
+weights. Every class or function that is not needed to rebuild a tensor becomes an inert
+placeholder: it takes whatever the pickle does to it and does nothing. So no code named by the file
+is ever imported or run.
 """
 
 from __future__ import annotations

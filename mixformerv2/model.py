@@ -1,17 +1,18 @@
 """The MixFormerV2 network, in the layout of the official checkpoints.
 
-`MixFormerV2.forward` is the network as the paper draws it (Cui et al., "MixFormerV2: Efficient Fully
-Transformer Tracking", NeurIPS 2023, section 3.2): template, online template, search and four
+`MixFormerV2.forward` is the network as the paper draws it (Cui et al., "MixFormerV2: Efficient
+Fully Transformer Tracking", NeurIPS 2023, section 3.2): template, online template, search and four
 prediction tokens go through one ViT. Template tokens attend only to template tokens, so their keys
 and values do not depend on the frame; `encode_templates` and `search` are the two exact halves that
 this permits: the first runs when a template changes, the second on every frame.
 
-Shapes: B targets, C width, H heads, D head_dim = C / H, Nt tokens of one template, Ns search tokens.
-Images are float32 RGB, normalised, (B, 3, height, width).
+Shapes: B targets, C width, H heads, D head_dim = C / H, Nt tokens of one template, Ns search
+tokens. Images are float32 RGB, normalised, (B, 3, height, width).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -27,7 +28,8 @@ HEAD_NORM_EPS = 1e-5
 class Prediction(NamedTuple):
     """Raw outputs of the two heads.
 
-    edge_logits: (B, 4, bins), rows left, top, right, bottom; bin i stands for coordinate i / bins of
+    edge_logits: (B, 4, bins), rows left, top, right, bottom; bin i stands for coordinate i / bins
+    of
         the search crop's side (eq. 3).
     score_logit: (B,), the mean of the four tokens' logits; its sigmoid is the confidence.
     """
@@ -54,7 +56,8 @@ class Attention(nn.Module):
 
     def project_qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, N, C) -> queries, keys, values, each (B, H, N, D)."""
-        return self._split_heads(self.qkv(x), 3)
+        q, k, v = self._split_heads(self.qkv(x), 3)
+        return q, k, v
 
     def project_q(self, x: Tensor) -> Tensor:
         width = self.proj.in_features
@@ -64,7 +67,8 @@ class Attention(nn.Module):
     def project_kv(self, x: Tensor) -> tuple[Tensor, Tensor]:
         width = self.proj.in_features
         kv = nn.functional.linear(x, self.qkv.weight[width:], self.qkv.bias[width:])
-        return self._split_heads(kv, 2)
+        k, v = self._split_heads(kv, 2)
+        return k, v
 
     def _split_heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         tokens, head_dim = x.shape[1], self.proj.in_features // self.num_heads
@@ -112,7 +116,9 @@ class Block(nn.Module):
         return self.attn.project_kv(self.norm1(x))
 
     def mix(self, x: Tensor, template_kv: Tensor) -> Tensor:
-        """Search and prediction tokens (B, N, C) with cached template keys, values (B, 2, H, 2 Nt, D)."""
+        """Search and prediction tokens (B, N, C) with cached template keys, values (B, 2, H, 2 Nt,
+        D).
+        """
         q, k, v = self.attn.project_qkv(self.norm1(x))
         return self._mix(x, q, k, v, template_kv)
 
@@ -174,7 +180,7 @@ class Backbone(nn.Module):
         )
         self.reg_tokens = nn.Parameter(torch.empty(1, PREDICTION_TOKENS, spec.width))
         self.pos_embed_reg = nn.Parameter(torch.zeros(1, PREDICTION_TOKENS, spec.width))
-        self.blocks = nn.ModuleList(
+        self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
             Block(spec.width, spec.num_heads, spec.mlp_hidden) for _ in range(spec.depth)
         )
         nn.init.trunc_normal_(self.reg_tokens, std=0.02)
@@ -219,7 +225,10 @@ class ScoreHead(nn.Module):
         )
 
     def forward(self, predictions: Tensor) -> Tensor:
-        """(B, 4, C) -> (B,). The paper averages tokens, released weights average logits: so does this."""
+        """(B, 4, C) -> (B,): the mean of the tokens' logits, as released weights were trained.
+
+        The paper's text averages the tokens first.
+        """
         return self.layers(predictions).mean(dim=1).squeeze(-1)
 
 
@@ -244,7 +253,8 @@ class MixFormerV2(nn.Module):
     def encode_templates(self, template: Tensor, online_template: Tensor) -> Tensor:
         """Keys and values of both templates in every block, (B, depth, 2, H, 2 Nt, D).
 
-        The templates are encoded jointly: they attend to each other, so encoding them apart is wrong.
+        The templates are encoded jointly: they attend to each other, so encoding them apart is
+        wrong.
         """
         x = self.backbone.embed_templates(template, online_template)
         *blocks, last = self.backbone.blocks

@@ -41,10 +41,12 @@ def compile_graphs(
     num_threads: int | None,
     cache_dir: str | Path | None,
 ) -> tuple[OrtGraph, OrtGraph, str]:
-    """Both graphs (template, search) and the device they run on: "CPU", or another that is asked for by
-    the first part of its execution provider's name, such as "CUDA". `cache_dir` has no meaning here.
+    """Both graphs (template, search) and the device they run on: "CPU", or another that is asked
+    for by the first part of its execution provider's name, such as "CUDA". `cache_dir` has no
+    meaning here.
 
-    Raises BackendUnavailable for a device that this ONNX Runtime does not have, or a model that it refuses.
+    Raises BackendUnavailable for a device that this ONNX Runtime does not have, or a model that it
+    refuses.
     """
     del cache_dir
     device = device or "CPU"

@@ -21,7 +21,8 @@ ON_DEVICE = frozenset({"template_kv"})
 class OpenVinoGraph:
     """One compiled graph and its infer requests.
 
-    Two requests take turns, so that tensors handed out by one run stay valid until the run after the next.
+    Two requests take turns, so that tensors handed out by one run stay valid until the run after
+    the next.
     """
 
     def __init__(self, compiled: ov.CompiledModel, requests: int) -> None:
@@ -75,10 +76,11 @@ def compile_graphs(
     num_threads: int | None,
     cache_dir: str | Path | None,
 ) -> tuple[OpenVinoGraph, OpenVinoGraph, str]:
-    """Both graphs (template, search), for one target, and the device they run on ("CPU" unless asked).
+    """Both graphs (template, search), for one target, and the device they run on ("CPU" unless
+    asked).
 
-    Compiled models are kept in `cache_dir` (default: the user's cache folder), so that later starts are fast.
-    Raises BackendUnavailable for a device that is not there or a model that it refuses.
+    Compiled models are kept in `cache_dir` (default: the user's cache folder), so that later starts
+    are fast. Raises BackendUnavailable for a device that is not there or a model that it refuses.
     """
     core = ov.Core()
     device = device or "CPU"

@@ -1,0 +1,38 @@
+# `make demo` and `make test` are all that a fresh machine needs; both make the environment themselves.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint format bench clean
+
+demo: $(VENV)/.convert
+	$(BIN)/python -m examples.demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.convert
+	$(BIN)/python -m benchmarks.cached_search
+
+# An environment per extra: the file marks that it is installed in the versions of constraints.txt.
+$(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	touch $@
+
+# Debian's Python may come without ensurepip; virtualenv brings its own pip.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV) \
+	  && $(PYTHON) -m pip install --quiet --target build/virtualenv virtualenv \
+	  && PYTHONPATH=build/virtualenv $(PYTHON) -m virtualenv --quiet $(VENV); }
+
+clean:
+	rm -rf $(VENV) build demo_output *.egg-info
