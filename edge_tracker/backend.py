@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from edge_tracker.bundle import Bundle
+from edge_tracker.bundle import Artefact, Bundle
 from edge_tracker.errors import BackendUnavailable
 
 #: In the order in which "auto" tries them.
@@ -34,7 +34,7 @@ class CompiledGraph(Protocol):
     def close(self) -> None: ...
 
 
-#: Bundle, artefact, device, number of threads, cache folder -> template graph, search graph, device.
+#: Bundle, artefact, device, threads, cache folder -> template graph, search graph, device.
 Compile = Callable[
     [Bundle, Artefact, str | None, int | None, str | Path | None],
     tuple[CompiledGraph, CompiledGraph, str],

@@ -48,7 +48,7 @@ def annotate(
         as a thin bar of that length from the edge's middle outwards. Zeros, as of a box that was
         given, are left out.
     """
-    canvas = frame_bgr.copy()
+    canvas: Image = frame_bgr.copy()
     line_px = line_width_px(canvas)
     colour = FOUND_BGR if found else LOST_BGR
     x, y, w, h = box_frame_xywh
@@ -72,7 +72,7 @@ def mark_truth(frame_bgr: Image, box_frame_xywh: Box) -> Image:
     frame_bgr: (height, width, 3) uint8 BGR, any size. Corners alone, so that a tracked box which
     fits does not hide them, nor they it.
     """
-    canvas = frame_bgr.copy()
+    canvas: Image = frame_bgr.copy()
     x, y, w, h = box_frame_xywh
     arm_px = min(w, h) / 4
     marks: list[tuple[Point, Point]] = []

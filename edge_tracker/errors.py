@@ -25,7 +25,7 @@ class BundleError(EdgeTrackerError):
 
 
 class BackendUnavailable(EdgeTrackerError):
-    """This machine cannot run what was asked for: a package, driver, device or artefact is missing."""
+    """This machine lacks what was asked for: a package, driver, device or artefact."""
 
 
 class EngineMismatch(BackendUnavailable):

@@ -1,7 +1,8 @@
-"""A rendered clip with known ground truth: for demonstrations and checks where no annotated video is at hand.
+"""A rendered clip with known ground truth: for demonstrations and checks where no annotated video
+is at hand.
 
-A patterned disc wanders, turns, grows and shrinks over a panning textured background, among still shapes of other
-colours; the light changes and a pole passes in front of it.
+A patterned disc wanders, turns, grows and shrinks over a panning textured background, among still
+shapes of other colours; the light changes and a pole passes in front of it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ _PATCH_PX = 192
 
 @dataclass(frozen=True)
 class ClipFrame:
-    """image: (height, width, 3) uint8 BGR. box: x, y, width, height of the whole target, also where it is hidden."""
+    """image: (height, width, 3) uint8 BGR. box: x, y, width, height of the whole target, also where
+    it is hidden.
+    """
 
     image: Image
     box: Box

@@ -65,7 +65,7 @@ def open_frames(source: str | Path | int) -> Iterator[FrameSource]:
     opened: str | int = text
     file: Path | None = None
     if isinstance(source, int) or (re.fullmatch(r"\d{1,4}", text) and not path.exists()):
-        opened, name = int(source), f"camera {text}"
+        opened, name = int(text), f"camera {text}"
     elif path.exists():
         name, file = text, path
     elif "://" in text or " ! " in text:

@@ -126,22 +126,22 @@ class CudaDriver:
     def __init__(self, init_status: int = 0) -> None:
         self.init_status = init_status
 
-    def cuInit(self, flags: int) -> int:  # noqa: N802
+    def cuInit(self, flags: int) -> int:
         return self.init_status
 
-    def cuDriverGetVersion(self, version: Any) -> int:  # noqa: N802
+    def cuDriverGetVersion(self, version: Any) -> int:
         version._obj.value = 12060
         return 0
 
-    def cuDeviceGetCount(self, count: Any) -> int:  # noqa: N802
+    def cuDeviceGetCount(self, count: Any) -> int:
         count._obj.value = 1
         return 0
 
-    def cuDeviceGetName(self, name: Any, size: int, device: int) -> int:  # noqa: N802
+    def cuDeviceGetName(self, name: Any, size: int, device: int) -> int:
         name.value = b"Orin"
         return 0
 
-    def cuDeviceGetAttribute(self, value: Any, attribute: int, device: int) -> int:  # noqa: N802
+    def cuDeviceGetAttribute(self, value: Any, attribute: int, device: int) -> int:
         value._obj.value = {75: 8, 76: 7}[attribute]
         return 0
 

@@ -158,9 +158,15 @@ def test_frames_of_another_size_are_scaled_to_the_videos(tmp_path: Path) -> None
 def test_a_failure_leaves_the_old_video_and_nothing_else(tmp_path: Path) -> None:
     video = write_video(tmp_path / "clip.mp4", grey_frames(3))
     before = video.read_bytes()
-    with pytest.raises(KeyboardInterrupt), mp4_writer(video, 25, 64, 48) as write:
-        write(grey_frames(1)[0])
-        raise KeyboardInterrupt
+
+
+    def interrupted() -> None:
+        with mp4_writer(video, 25, 64, 48) as write:
+            write(grey_frames(1)[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert video.read_bytes() == before
     assert os.listdir(tmp_path) == ["clip.mp4"]
 
@@ -174,12 +180,8 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
     try:
-        with (
-            pytest.raises(VideoError, match=r"out\.mp4 is not complete: 0 of 8 frames.*full"),
-            mp4_writer(tmp_path / "out.mp4", 25, 320, 240) as write,
-        ):
-            for _ in range(8):
-                write(noise)
+        with pytest.raises(VideoError, match=r"out\.mp4 is not complete: 0 of 8 frames.*full"):
+            write_video(tmp_path / "out.mp4", [noise] * 8)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, handler)

@@ -21,8 +21,8 @@ def add_parser(subparsers: Subparsers) -> None:
         run,
         summary="turn a MixFormerV2 checkpoint into a bundle",
         description="Turn a MixFormerV2 checkpoint (.pth.tar, .pth, .safetensors) into a bundle, "
-        "and compare each of its models with PyTorch. An old bundle of that name is replaced only by "
-        "a complete one. Needs: pip install 'edge-tracker[convert]'.",
+        "and compare each of its models with PyTorch. An old bundle of that name is replaced only "
+        "by a complete one. Needs: pip install 'edge-tracker[convert]'.",
         examples=EXAMPLES,
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
