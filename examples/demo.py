@@ -1,0 +1,188 @@
+"""The whole path in a minute: render a clip, convert the shipped checkpoint, track, measure, draw.
+
+    python -m examples.demo            (or: make demo)
+
+The clip is rendered, so the true box of every frame is known. Files go to demo_output/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from edge_tracker.backend import BACKENDS, BackendChoice
+from edge_tracker.boxes import Box, box_iou
+from edge_tracker.commands.printing import print_table, progress_bar
+from edge_tracker.draw import annotate, filmstrip, mark_truth
+from edge_tracker.errors import EdgeTrackerError
+from edge_tracker.synthetic_clip import render_clip
+from edge_tracker.track import TrackSummary, track_video
+from edge_tracker.tracker import EdgeTracker, TrackResult
+from edge_tracker.video import mp4_writer, open_frames
+
+if TYPE_CHECKING:
+    from edge_tracker.bundle import Bundle
+    from edge_tracker.crop import Image
+
+MODELS = Path(__file__).parent / "models"
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth.tar")
+#: One full turn of the rendered scene.
+FRAMES = 240
+FPS = 30.0
+FILMSTRIP_FRAMES = 8
+FILMSTRIP_CELL_PX = 200
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """ious: of the frames after the first, on which the box is given."""
+
+    ious: Sequence[float]
+    summary: TrackSummary
+    choice: BackendChoice
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.demo",
+        description="Convert the shipped checkpoint and track a rendered clip with it.",
+    )
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), metavar="FOLDER")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="length of the clip")
+    parser.add_argument("--backend", choices=("auto", *BACKENDS), default="auto")
+    arguments = parser.parse_args(argv)
+    if arguments.frames < 2:
+        parser.error(f"--frames is {arguments.frames}: a clip to track has at least 2")
+    try:
+        run(arguments.output, arguments.frames, arguments.backend)
+    except ModuleNotFoundError as error:
+        extras = "edge-tracker[convert,openvino]"
+        print(f"demo: the package {error.name} is missing: pip install '{extras}'", file=sys.stderr)
+        return 1
+    except (EdgeTrackerError, ValueError, OSError) as error:
+        print(f"demo: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(output: Path, frames: int, backend: str) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    bundle = convert(find_checkpoint(MODELS), output / "bundle")
+    truth = render(output / "clip.mp4", frames)
+    outcome = track(bundle, truth, output, backend)
+    report(bundle, outcome)
+    x, y, w, h = (round(value) for value in truth[0])
+    print(f"""
+{output}/bundle/          the converted network
+{output}/clip.mp4         the rendered clip
+{output}/tracked.mp4      the same, tracked: green box the tracker's, white corners the truth
+{output}/filmstrip.png    {FILMSTRIP_FRAMES} frames of it
+{output}/boxes.csv        box, score and uncertainty of every frame
+
+Next, with a video of yours and the box of a target on its first frame:
+  edge-tracker track {output}/bundle {output}/clip.mp4 --box {x},{y},{w},{h} --save again.mp4""")
+
+
+def find_checkpoint(folder: Path) -> Path:
+    for suffix in CHECKPOINT_SUFFIXES:
+        checkpoint = folder / f"edge_nano{suffix}"
+        if checkpoint.is_file():
+            return checkpoint
+    raise EdgeTrackerError(
+        f"{folder} holds no edge_nano{' or edge_nano'.join(CHECKPOINT_SUFFIXES)}: "
+        "restore it from the repository"
+    )
+
+
+def convert(checkpoint: Path, output: Path) -> Bundle:
+    from converters.convert import convert_checkpoint
+
+    with progress_bar("converting") as show:
+        return convert_checkpoint(
+            checkpoint, output, on_step=lambda step, index, total: show(index, total, step)
+        )
+
+
+def render(path: Path, frames: int) -> list[Box]:
+    """Write the clip; returns the true box of every frame."""
+    truth = []
+    with ExitStack() as stack:
+        show = stack.enter_context(progress_bar("rendering"))
+        write = None
+        for frame in render_clip(frames):
+            if write is None:
+                height_px, width_px = frame.image.shape[:2]
+                write = stack.enter_context(mp4_writer(path, FPS, width_px, height_px))
+            write(frame.image)
+            truth.append(frame.box)
+            show(len(truth), frames, "")
+    return truth
+
+
+def track(bundle: Bundle, truth: Sequence[Box], output: Path, backend: str) -> Outcome:
+    shown_frames = {round(index) for index in np.linspace(0, len(truth) - 1, FILMSTRIP_FRAMES)}
+    pictures: list[Image] = []
+    captions: list[str] = []
+    ious: list[float] = []
+    with (
+        EdgeTracker(bundle, backend=backend) as tracker,
+        open_frames(output / "clip.mp4") as clip,
+        mp4_writer(output / "tracked.mp4", clip.fps, *clip.first_frame.shape[1::-1]) as write,
+        progress_bar("tracking") as show,
+    ):
+
+        def on_frame(index: int, frame: Image, result: TrackResult) -> bool:
+            iou = box_iou(result.box, truth[index])
+            marked = mark_truth(frame, truth[index])
+            drawn = annotate(marked, result.box, score=result.score, found=result.found)
+            write(drawn)
+            if index in shown_frames:
+                pictures.append(drawn)
+                captions.append(f"frame {index}  " + (f"IoU {iou:.2f}" if index else "given box"))
+            if index:
+                ious.append(iou)
+            show(index + 1, len(truth), f"IoU {iou:.2f}")
+            return True
+
+        summary = track_video(
+            tracker, clip, truth[0], csv_path=output / "boxes.csv", on_frame=on_frame
+        )
+        choice = tracker.choice
+    strip = filmstrip(pictures, captions, cell_width_px=FILMSTRIP_CELL_PX)
+    cv2.imencode(".png", strip)[1].tofile(output / "filmstrip.png")
+    return Outcome(ious, summary, choice)
+
+
+def report(bundle: Bundle, outcome: Outcome) -> None:
+    choice, summary = outcome.choice, outcome.summary
+    ious = np.array(outcome.ious)
+    rows = [
+        ("network", f"{bundle.manifest['source']['checkpoint']}"),
+        ("runs on", f"{choice.backend}, {choice.device}, {choice.precision}"),
+        ("frames tracked", f"{len(ious)}"),
+        ("mean IoU", f"{ious.mean():.3f}"),
+        ("success at IoU 0.5", f"{(ious > 0.5).mean():.1%}"),
+        ("update() median", f"{summary.update_ms_median:.2f} ms"),
+        ("update() p95", f"{summary.update_ms_p95:.2f} ms"),
+    ]
+    rows += [
+        (
+            f"{artefact.name} against PyTorch",
+            f"edges within {artefact.parity.box_px:.1e} px of the search crop",
+        )
+        for artefact in bundle.artefacts
+        if artefact.parity is not None
+    ]
+    print_table("Rendered clip, tracked", ("", ""), rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
