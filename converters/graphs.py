@@ -23,7 +23,7 @@ class TemplateGraph(nn.Module):
         self.network = folded
 
     def forward(self, templates: Tensor) -> Tensor:
-        return self.network.encode_templates(_planes(templates[:, 0]), _planes(templates[:, 1]))
+        return self.network.encode_templates(planes(templates[:, 0]), planes(templates[:, 1]))
 
 
 class SearchGraph(nn.Module):
@@ -36,7 +36,7 @@ class SearchGraph(nn.Module):
         self.network = folded
 
     def forward(self, search: Tensor, template_kv: Tensor) -> tuple[Tensor, Tensor]:
-        prediction = self.network.search(_planes(search), template_kv)
+        prediction = self.network.search(planes(search), template_kv)
         return prediction.edge_logits.softmax(dim=-1), prediction.score_logit.sigmoid()
 
 
@@ -70,6 +70,6 @@ def _fold_query_scale(attention: Attention) -> None:
     attention.scale = 1.0
 
 
-def _planes(images: Tensor) -> Tensor:
+def planes(images: Tensor) -> Tensor:
     """(B, H, W, 3) uint8 -> (B, 3, H, W) float32."""
     return images.to(torch.float32).permute(0, 3, 1, 2)

@@ -45,8 +45,8 @@ def export_onnx(
     spec = network.spec
     template_inputs, search_inputs = _example_inputs(spec)
     models = {
-        "template": _export(TemplateGraph(folded), template_inputs, ["template_kv"]),
-        "search": _export(SearchGraph(folded), search_inputs, ["edge_probs", "score"]),
+        "template": export_graph(TemplateGraph(folded), template_inputs, ["template_kv"]),
+        "search": export_graph(SearchGraph(folded), search_inputs, ["edge_probs", "score"]),
     }
     inputs = {"template": template_inputs, "search": search_inputs}
     simplified = {name: _simplify(name, model, inputs[name]) for name, model in models.items()}
@@ -97,9 +97,10 @@ def _example_inputs(spec: ModelSpec) -> tuple[dict[str, torch.Tensor], dict[str,
     )
 
 
-def _export(
+def export_graph(
     graph: torch.nn.Module, inputs: Mapping[str, torch.Tensor], output_names: list[str]
 ) -> onnx.ModelProto:
+    """Trace a module; the first dimension of every input and output becomes dynamic."""
     stream = io.BytesIO()
     names = [*inputs, *output_names]
     with warnings.catch_warnings(), torch.no_grad():

@@ -49,10 +49,7 @@ def read_state_dict(path: str | Path) -> tuple[StateDict, int | None]:
         raise CheckpointError(f"checkpoint {path}: no such file")
     if path.stat().st_size == 0:
         raise CheckpointError(f"checkpoint {path} is empty (0 bytes): download or copy it again")
-    if path.suffix == ".safetensors":
-        content = _read_safetensors(path)
-    else:
-        content = _read_pickle(path)
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"checkpoint {path} holds a {type(content).__name__}, expected a state dict "
@@ -112,7 +109,8 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            content: dict[str, Any] = {"net": {name: file.get_tensor(name) for name in file.keys()}}
+            names = file.keys()
+            content: dict[str, Any] = {"net": {name: file.get_tensor(name) for name in names}}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"checkpoint {path} is not a readable safetensors file: {error}"
@@ -138,7 +136,8 @@ def _read_pickle(path: Path) -> Any:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"checkpoint {path} cannot be read: {reason}. "
-            "It may be truncated or not a PyTorch file; copy it again, or save its weights as .safetensors"
+            "It may be truncated or not a PyTorch file; copy it again, or save its weights as "
+            ".safetensors"
         ) from error
 
 

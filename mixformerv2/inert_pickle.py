@@ -21,7 +21,7 @@ UnpicklingError = pickle.UnpicklingError
 
 
 class Placeholder(dict[Any, Any]):
-    """Stands for a foreign class: a dict, as most of them are, that drops everything put into it."""
+    """Stands for a foreign class: a dict, as most of them are, that drops what is put into it."""
 
     def __new__(cls, *args: object, **kwargs: object) -> Placeholder:
         return super().__new__(cls)

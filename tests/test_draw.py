@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_tracker.draw import FOUND_BGR, LOST_BGR, PAPER_BGR, annotate, filmstrip, line_width_px
+from edge_tracker.draw import (
+    FOUND_BGR,
+    LOST_BGR,
+    PAPER_BGR,
+    TRUTH_BGR,
+    annotate,
+    filmstrip,
+    line_width_px,
+    mark_truth,
+)
 
 SIZES = [(240, 320), (480, 854), (1080, 1920), (2160, 3840)]
 
@@ -107,6 +116,17 @@ def test_extreme_boxes_neither_fail_nor_smear(
 ) -> None:
     drawn = annotate(plain(240, 320, 128), box, score=0.5, found=found, edge_std_px=(1e9,) * 4)
     assert drawn.shape == (240, 320, 3)
+
+
+def test_truth_is_marked_at_the_corners_alone() -> None:
+    frame = plain(240, 320, 90)
+    marked = mark_truth(frame, (100, 60, 80, 120))
+    assert (frame == 90).all()
+    for corner_x in (100, 180):
+        for corner_y in (60, 180):
+            assert near(marked[corner_y : corner_y + 1, corner_x : corner_x + 1], TRUTH_BGR).all()
+    for middle in (marked[60, 140], marked[180, 140], marked[120, 100], marked[120, 180]):
+        assert (middle == 90).all()
 
 
 def test_a_filmstrip_places_each_frame_in_its_cell() -> None:

@@ -159,7 +159,6 @@ def test_a_failure_leaves_the_old_video_and_nothing_else(tmp_path: Path) -> None
     video = write_video(tmp_path / "clip.mp4", grey_frames(3))
     before = video.read_bytes()
 
-
     def interrupted() -> None:
         with mp4_writer(video, 25, 64, 48) as write:
             write(grey_frames(1)[0])

@@ -1,0 +1,1 @@
+"""Scripts that print ratios of things measured in turn in one process."""

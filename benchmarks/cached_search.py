@@ -1,0 +1,134 @@
+"""What cutting the network buys: the search graph with cached template tokens against one uncut
+graph.
+
+The uncut graph takes both templates on every frame, as ONNX exports of this network usually do.
+Same weights (random), same backend, same threads, in turn. Also what `update()` costs beyond its
+search graph.
+
+    python -m benchmarks.cached_search [--geometry small|base|nano] [--rounds 100]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import onnxsim
+import openvino as ov
+import torch
+from torch import Tensor, nn
+
+from benchmarks.interleaved import median_difference, median_ratio, time_in_turn
+from converters.convert import convert_checkpoint
+from converters.graphs import fold_for_export, planes
+from converters.to_onnx import export_graph
+from edge_tracker import EdgeTracker
+from edge_tracker.backend import open_graphs
+from edge_tracker.spec import ModelSpec
+from mixformerv2.model import MixFormerV2
+
+GEOMETRIES = {
+    "small": ModelSpec(768, 4, 12, 768, 16, 224, 112, 96, 768, 768),
+    "base": ModelSpec(768, 8, 12, 3072, 16, 288, 128, 96, 768, 768),
+    "nano": ModelSpec(192, 4, 3, 192, 16, 128, 64, 64, 192, 192),
+}
+FRAME_WIDTH, FRAME_HEIGHT = 640, 480
+
+
+class UncutGraph(nn.Module):
+    """The full forward, with the same folded weights, inputs and outputs as the two graphs."""
+
+    def __init__(self, folded: MixFormerV2) -> None:
+        super().__init__()
+        self.network = folded
+
+    def forward(self, templates: Tensor, search: Tensor) -> tuple[Tensor, Tensor]:
+        prediction = self.network(planes(templates[:, 0]), planes(templates[:, 1]), planes(search))
+        return prediction.edge_logits.softmax(dim=-1), prediction.score_logit.sigmoid()
+
+
+def compile_uncut(network: MixFormerV2, folder: Path) -> ov.InferRequest:
+    spec = network.spec
+    inputs = {
+        "templates": torch.zeros(
+            2, 2, spec.template_size_px, spec.template_size_px, 3, dtype=torch.uint8
+        ),
+        "search": torch.zeros(2, spec.search_size_px, spec.search_size_px, 3, dtype=torch.uint8),
+    }
+    graph = UncutGraph(fold_for_export(network)).eval()
+    model, _ = onnxsim.simplify(export_graph(graph, inputs, ["edge_probs", "score"]))
+    onnx.save(model, folder / "uncut.onnx")
+    core = ov.Core()
+    ir = core.read_model(folder / "uncut.onnx")
+    ir.reshape({port.any_name: [1, *list(port.partial_shape)[1:]] for port in ir.inputs})
+    config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    return core.compile_model(ir, "CPU", config).create_infer_request()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--geometry", choices=GEOMETRIES, default="small")
+    parser.add_argument("--rounds", type=int, default=100)
+    arguments = parser.parse_args()
+
+    torch.manual_seed(0)
+    network = MixFormerV2(GEOMETRIES[arguments.geometry]).eval()
+    spec = network.spec
+    random = np.random.default_rng(0)
+    coarse = random.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    frame = np.asarray(cv2.resize(coarse, (FRAME_WIDTH, FRAME_HEIGHT)), np.uint8)
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        torch.save({"net": network.state_dict()}, folder / "random.pth.tar")
+        bundle = convert_checkpoint(
+            folder / "random.pth.tar", folder / "bundle", precisions=("fp32",)
+        )
+        uncut = compile_uncut(network, folder)
+        uncut.get_tensor("templates").data[...] = 128
+        uncut.get_tensor("search").data[...] = 128
+        options = {"backend": "openvino", "cache_dir": folder / "cache"}
+        graphs = open_graphs(bundle, **options)
+        templates = np.full((1, 2, spec.template_size_px, spec.template_size_px, 3), 128, np.uint8)
+        inputs = {
+            "search": np.full((1, spec.search_size_px, spec.search_size_px, 3), 128, np.uint8),
+            "template_kv": graphs.template.run({"templates": templates})["template_kv"],
+        }
+        with EdgeTracker(bundle, **options) as tracker:
+            tracker.init(frame, (280, 200, 80, 80))
+            times_ms = time_in_turn(
+                {
+                    "uncut": uncut.infer,
+                    "search": lambda: graphs.search.run(inputs),
+                    "update": lambda: tracker.update(frame),
+                },
+                arguments.rounds,
+            )
+        graphs.close()
+
+    print_report(arguments.geometry, times_ms)
+
+
+def print_report(geometry: str, times_ms: dict[str, list[float]]) -> None:
+    median_ms = {name: statistics.median(values) for name, values in times_ms.items()}
+    ratio = median_ratio(times_ms["uncut"], times_ms["search"])
+    beyond_ms = median_difference(times_ms["update"], times_ms["search"])
+    rows = [
+        ("uncut graph, both templates every frame", f"{median_ms['uncut']:.2f} ms median"),
+        ("search graph, cached template tokens", f"{median_ms['search']:.2f} ms median"),
+        (f"update() on {FRAME_WIDTH}x{FRAME_HEIGHT}", f"{median_ms['update']:.2f} ms median"),
+        ("uncut / search", f"{ratio:.2f}"),
+        ("update() - search", f"{beyond_ms:.2f} ms"),
+    ]
+    print(f"{geometry}, random weights, OpenVINO {ov.__version__.split('-')[0]} on CPU")
+    for name, value in rows:
+        print(f"  {name:42}{value}")
+
+
+if __name__ == "__main__":
+    main()
