@@ -1,4 +1,4 @@
-"""Timing of several things in turn, so that a machine whose speed drifts slows all of them alike."""
+"""Timing of several things in turn, so that a drifting machine slows all alike."""
 
 from __future__ import annotations
 

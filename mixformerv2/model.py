@@ -112,7 +112,7 @@ class Block(nn.Module):
         return self._finish(x, attend(q, k, v, self.attn.scale)), k, v
 
     def encode_kv(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of template tokens, for the last block, whose own outputs nobody reads."""
+        """Keys and values of template tokens, for the last block: nobody reads its own outputs."""
         return self.attn.project_kv(self.norm1(x))
 
     def mix(self, x: Tensor, template_kv: Tensor) -> Tensor:
