@@ -1,6 +1,7 @@
 """Cold start of a bundle in fresh processes: import, load and compile, `init`.
 
 Once with an empty model cache, once with a filled one.
+
     python -m benchmarks.cold_start BUNDLE [--runs 7] [--backend auto]
 """
 

@@ -38,7 +38,7 @@ CHECKPOINT_SUFFIXES = (".safetensors", ".pth.tar")
 FRAMES = 240
 FPS = 30.0
 FILMSTRIP_FRAMES = 8
-FILMSTRIP_CELL_PX = 200
+FILMSTRIP_CELL_PX = 184
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,8 @@ def test_truth_is_marked_at_the_corners_alone() -> None:
     assert (frame == 90).all()
     for corner_x in (100, 180):
         for corner_y in (60, 180):
-            assert near(marked[corner_y : corner_y + 1, corner_x : corner_x + 1], TRUTH_BGR).all()
+            around = marked[corner_y - 10 : corner_y + 11, corner_x - 10 : corner_x + 11]
+            assert near(around, TRUTH_BGR).sum() >= 16
     for middle in (marked[60, 140], marked[180, 140], marked[120, 100], marked[120, 180]):
         assert (middle == 90).all()
 

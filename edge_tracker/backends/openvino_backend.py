@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
@@ -76,26 +77,20 @@ def compile_graphs(
     num_threads: int | None,
     cache_dir: str | Path | None,
 ) -> tuple[OpenVinoGraph, OpenVinoGraph, str]:
-    """Both graphs (template, search), for one target, and the device they run on ("CPU" unless
-    asked).
+    """Both graphs (template, search), compiled for one target, and the device ("CPU" unless asked).
 
-    Compiled models are kept in `cache_dir` (default: the user's cache folder), so that later starts
-    are fast. Raises BackendUnavailable for a device that is not there or a model that it refuses.
+    Compiled models are kept in `cache_dir`, so that later starts are fast; by default in the user's
+    cache folder, if that can be written. Raises BackendUnavailable for a device that is not there
+    or a model that it refuses, OSError for a `cache_dir` that cannot be made.
     """
     core = ov.Core()
     device = device or "CPU"
-    if device.split(".")[0].split(":")[0] not in {"AUTO", "HETERO", "MULTI"}.union(
-        name.split(".")[0] for name in core.available_devices
-    ):
-        raise BackendUnavailable(
-            f"openvino has no device {device!r} here: choose {', '.join(core.available_devices)}"
-        )
-    config: dict[str, Any] = {
-        "PERFORMANCE_HINT": "LATENCY",
-        # Left alone, OpenVINO computes in bfloat16 on CPUs that have it: boxes move by pixels.
-        "INFERENCE_PRECISION_HINT": "f32" if device == "CPU" else "f16",
-        "CACHE_DIR": str(_cache_folder(cache_dir)),
-    }
+    config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+    if device == "CPU":
+        # Left alone, OpenVINO computes in bfloat16 on CPUs that have it: see docs/decisions.md.
+        config["INFERENCE_PRECISION_HINT"] = "f32"
+    if (cache_folder := _cache_folder(cache_dir)) is not None:
+        config["CACHE_DIR"] = str(cache_folder)
     if num_threads is not None:
         config["INFERENCE_NUM_THREADS"] = num_threads
     graphs = []
@@ -110,12 +105,28 @@ def compile_graphs(
             compiled = core.compile_model(model, device, config)
         except RuntimeError as error:
             raise BackendUnavailable(
-                f"openvino refuses {bundle.path / files.model} on {device}: {error}"
+                f"openvino refuses {bundle.path / files.model} on device {device!r} (here are "
+                f"{', '.join(core.available_devices)}): {_last_line(error)}"
             ) from error
         graphs.append(OpenVinoGraph(compiled, requests))
     template, search = graphs
     return template, search, device
 
 
-def _cache_folder(cache_dir: str | Path | None) -> Path:
-    return Path(cache_dir) if cache_dir else Path.home() / ".cache" / "edge_tracker" / "openvino"
+def _cache_folder(cache_dir: str | Path | None) -> Path | None:
+    if cache_dir is not None:
+        folder = Path(cache_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    folder = Path.home() / ".cache" / "edge_tracker" / "openvino"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def _last_line(error: RuntimeError) -> str:
+    """OpenVINO's messages begin with source files and line numbers, and end with the reason."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
