@@ -1,0 +1,47 @@
+"""From a training checkpoint to a tracked video, in Python rather than on the command line.
+
+    python examples/convert_and_track.py CHECKPOINT VIDEO --box X Y W H
+
+Converting needs PyTorch (the `convert` extra); the folder it makes does not, wherever it is copied.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from converters.convert import convert_checkpoint
+from edge_tracker import EdgeTracker, TrackerOptions
+from edge_tracker.track import track_video
+from edge_tracker.video import open_frames
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("video", type=Path)
+    parser.add_argument("--box", type=float, nargs=4, required=True, metavar=("X", "Y", "W", "H"))
+    parser.add_argument("--bundle", type=Path, default=Path("my.bundle"))
+    parser.add_argument("--save", type=Path, default=Path("tracked.mp4"))
+    arguments = parser.parse_args(argv)
+
+    bundle = convert_checkpoint(
+        arguments.checkpoint,
+        arguments.bundle,
+        # The defaults that the bundle carries; EdgeTracker(..., options=...) overrides them.
+        tracker=TrackerOptions(update_interval=25),
+        on_step=lambda step, index, total: print(f"{index + 1}/{total} {step}"),
+    )
+    for artefact in bundle.artefacts:
+        if artefact.parity is not None:
+            print(f"{artefact.name}: edges within {artefact.parity.box_px:.1e} px of PyTorch's")
+
+    with EdgeTracker(bundle) as tracker, open_frames(arguments.video) as source:
+        print("\n".join(tracker.choice.reasons))
+        summary = track_video(tracker, source, tuple(arguments.box), save=arguments.save)
+    print(f"{summary.frames} frames, {summary.frames_lost} lost, in {arguments.save}")
+
+
+if __name__ == "__main__":
+    main()

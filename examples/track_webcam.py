@@ -1,0 +1,48 @@
+"""Track on a camera, a stream or a video, in a window; draw the target's box with the mouse.
+
+    python examples/track_webcam.py BUNDLE            camera 0
+    python examples/track_webcam.py BUNDLE clip.mp4
+
+Space or Enter freezes a camera for drawing, Enter accepts the box, q or Esc ends. Windows need
+`opencv-python` in place of `opencv-python-headless`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from edge_tracker import EdgeTracker, EdgeTrackerError
+from edge_tracker.draw import annotate
+from edge_tracker.video import open_frames
+from edge_tracker.window import choose_box, require_display, show
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle")
+    parser.add_argument("source", nargs="?", default="0")
+    arguments = parser.parse_args(argv)
+    try:
+        require_display()
+        with EdgeTracker(arguments.bundle) as tracker, open_frames(arguments.source) as source:
+            source, box = choose_box(source)
+            frames = iter(source)
+            tracker.init(next(frames), box)
+            for frame in frames:
+                result = tracker.update(frame)
+                drawn = annotate(
+                    frame,
+                    result.box,
+                    score=result.score,
+                    found=result.found,
+                    edge_std_px=result.edge_std_px,
+                )
+                if not show(drawn):
+                    break
+    except EdgeTrackerError as error:
+        parser.exit(1, f"{error}\n")
+
+
+if __name__ == "__main__":
+    main()
