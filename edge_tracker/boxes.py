@@ -55,7 +55,7 @@ def checked_box(box_xywh: ArrayLike, frame_height: int, frame_width: int) -> Box
         raise TypeError(
             f"box is {box_xywh!r}: expected four numbers x, y, width, height"
         ) from error
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(
             f"box is {box_xywh!r}: expected four numbers x, y, width, height"
         ) from error

@@ -1,0 +1,82 @@
+"""Converted networks that several subjects share, each made once a session."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+from converters.convert import convert_checkpoint
+from converters.to_onnx import export_onnx
+from edge_tracker.bundle import Bundle
+from mixformerv2.model import MixFormerV2
+from tests.exported_networks import ExportedNetwork
+from tests.lively_networks import GEOMETRIES, NANO, lively_network
+
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, database=None, deadline=None, max_examples=60
+)
+hypothesis.settings.load_profile("repeatable")
+
+REPOSITORY = Path(__file__).parents[1]
+SHARED = REPOSITORY.parent / "shared"
+TRAINED_CHECKPOINTS = (
+    *sorted((REPOSITORY / "examples" / "models").glob("*.pth.tar")),
+    SHARED / "models" / "provisional_nano.pth.tar",
+)
+
+
+@pytest.fixture(scope="session")
+def exported() -> Iterator[Callable[[str], ExportedNetwork]]:
+    """The ONNX pair of a geometry, by the geometry's name."""
+    made: dict[str, ExportedNetwork] = {}
+    # Not pytest's own temporary folder: that keeps the last three sessions' gigabytes.
+    with tempfile.TemporaryDirectory() as folder:
+
+        def export(geometry: str) -> ExportedNetwork:
+            if geometry not in made:
+                network = lively_network(GEOMETRIES[geometry])
+                onnx_folder = Path(folder) / geometry / "onnx"
+                models = export_onnx(network, onnx_folder, {"source_sha256": "5eed"})
+                made[geometry] = ExportedNetwork(network, onnx_folder, models)
+            return made[geometry]
+
+        yield export
+
+
+@pytest.fixture(scope="session")
+def nano_network() -> MixFormerV2:
+    return lively_network(NANO)
+
+
+@pytest.fixture(scope="session")
+def nano_checkpoint(nano_network: MixFormerV2, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "lively_nano.pth.tar"
+    torch.save({"net": nano_network.state_dict(), "epoch": 500}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def nano_bundle(nano_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Of a network with random weights. Shared by all tests: copy it before changing it."""
+    return convert_checkpoint(nano_checkpoint, tmp_path_factory.mktemp("converted") / "nano")
+
+
+@pytest.fixture(scope="session")
+def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """Of a network that tracks; skips where there is none."""
+    for checkpoint in TRAINED_CHECKPOINTS:
+        if checkpoint.is_file():
+            folder = tmp_path_factory.mktemp("trained") / "bundle"
+            return convert_checkpoint(checkpoint, folder, precisions=["fp32"])
+    pytest.skip("no trained checkpoint in examples/models or ../shared/models")
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """OpenVINO's compiled models, kept out of the user's cache folder."""
+    return tmp_path_factory.mktemp("openvino_cache")
