@@ -13,21 +13,19 @@ from typing import Any
 import onnx
 
 from converters.bundle_folder import replacing_folder, write_manifest
-from converters.golden import Golden, make_golden
-from converters.parity import measure_parity
+from converters.golden import make_golden
 from converters.to_onnx import OPSET, WEIGHTS, export_onnx
 from converters.to_openvino import convert_to_openvino
 from edge_tracker.backend import open_graphs
 from edge_tracker.bundle import FORMAT, FORMAT_VERSION, Bundle, Parity, open_bundle, sha256_of
 from edge_tracker.errors import EdgeTrackerError
+from edge_tracker.golden import GOLDEN, LIMITS, Golden, measure_parity
 from edge_tracker.normalise import MEAN_RGB, STD_RGB
 from edge_tracker.options import TrackerOptions
 from mixformerv2.checkpoint import load_network
 
 TARGETS = ("onnx", "openvino")
-#: Largest error of an edge against PyTorch, in pixels of the search crop, that an artefact may
-#: show.
-BOX_LIMIT_PX: Mapping[str, float] = {"fp32": 0.05, "fp16": 0.5}
+PRECISIONS = ("fp32", "fp16")
 TOOLS = ("edge-tracker", "torch", "onnx", "onnxsim", "onnxruntime", "openvino", "numpy")
 
 #: Called before each step with its text, its number from 0, and how many there are.
@@ -56,7 +54,7 @@ def convert_checkpoint(
     """
     checkpoint, output = Path(checkpoint), Path(output)
     _check_choice("target", targets, TARGETS)
-    _check_choice("precision", precisions, tuple(BOX_LIMIT_PX))
+    _check_choice("precision", precisions, PRECISIONS)
     tracker = tracker or TrackerOptions()
     artefacts = [("onnx", "fp32")]
     if "openvino" in targets:
@@ -80,7 +78,7 @@ def convert_checkpoint(
         export_onnx(network, folder / "onnx" / "fp32", metadata)
         step()
         golden = make_golden(network, tracker)
-        golden.save(folder / "golden.npz")
+        golden.save(folder / GOLDEN)
         for _, precision in artefacts[1:]:
             step()
             convert_to_openvino(
@@ -126,7 +124,7 @@ def _parity(folder: Path, entry: Mapping[str, Any], golden: Golden) -> Parity:
             parity = measure_parity(graphs, golden)
         finally:
             graphs.close()
-    limit = BOX_LIMIT_PX[precision]
+    limit = LIMITS[precision].box_px
     if not parity.box_px <= limit:
         raise EdgeTrackerError(
             f"{kind} {precision} strays {parity.box_px:.3g} px from PyTorch in the search crop, "

@@ -4,15 +4,13 @@ on devices.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from edge_tracker.boxes import Box
 from edge_tracker.crop import crop_square
+from edge_tracker.golden import Golden
 from edge_tracker.normalise import normalise
 from edge_tracker.options import TrackerOptions
 from edge_tracker.spec import ModelSpec
@@ -20,21 +18,6 @@ from edge_tracker.synthetic_clip import render_clip
 from mixformerv2.model import MixFormerV2
 
 CASES = 8
-
-
-@dataclass(frozen=True)
-class Golden:
-    """N cases. templates uint8 (N, 2, Ht, Wt, 3) BGR; search uint8 (N, Hs, Ws, 3) BGR; edge_probs
-    float32
-    (N, 4, bins), rows left, top, right, bottom; score float32 (N,), probabilities."""
-
-    templates: NDArray[np.uint8]
-    search: NDArray[np.uint8]
-    edge_probs: NDArray[np.float32]
-    score: NDArray[np.float32]
-
-    def save(self, path: Path) -> None:
-        np.savez_compressed(path, **vars(self))
 
 
 def make_golden(network: MixFormerV2, options: TrackerOptions) -> Golden:

@@ -1,0 +1,94 @@
+"""Golden inputs with PyTorch's outputs for them, and how far an artefact is from those."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tracker.backend import Graphs
+from edge_tracker.bundle import Bundle, Parity
+from edge_tracker.decode import decode_edges
+from edge_tracker.errors import BundleError
+
+GOLDEN = "golden.npz"
+
+#: Precision -> the largest differences from PyTorch that an artefact may show.
+LIMITS: Mapping[str, Parity] = {
+    "fp32": Parity(box_px=0.05, score=0.001, edge_kl=0.0001),
+    "fp16": Parity(box_px=0.5, score=0.01, edge_kl=0.005),
+    "int8": Parity(box_px=4.0, score=0.1, edge_kl=0.5),
+}
+
+
+@dataclass(frozen=True)
+class Golden:
+    """N cases. templates uint8 (N, 2, Ht, Wt, 3) BGR; search uint8 (N, Hs, Ws, 3) BGR; edge_probs
+    float32 (N, 4, bins), rows left, top, right, bottom; score float32 (N,), probabilities.
+    """
+
+    templates: NDArray[np.uint8]
+    search: NDArray[np.uint8]
+    edge_probs: NDArray[np.float32]
+    score: NDArray[np.float32]
+
+    def save(self, path: Path) -> None:
+        np.savez_compressed(path, **vars(self))
+
+
+def load_golden(bundle: Bundle) -> Golden:
+    """The bundle's golden cases; BundleError if they are missing, damaged or of another network."""
+    bundle.check_files([GOLDEN])
+    try:
+        with np.load(bundle.path / GOLDEN, allow_pickle=False) as arrays:
+            golden = Golden(**arrays)
+    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+        raise BundleError(
+            f"bundle {bundle.path}: {GOLDEN} is not readable ({error}); copy the bundle again, or "
+            "convert the checkpoint anew"
+        ) from error
+    spec, cases = bundle.spec, len(golden.search)
+    expected = {
+        "templates": (cases, 2, spec.template_size_px, spec.template_size_px, 3),
+        "search": (cases, spec.search_size_px, spec.search_size_px, 3),
+        "edge_probs": (cases, 4, spec.bins),
+        "score": (cases,),
+    }
+    for name, shape in expected.items():
+        if cases == 0 or getattr(golden, name).shape != shape:
+            raise BundleError(
+                f"bundle {bundle.path}: {name} in {GOLDEN} has shape {getattr(golden, name).shape},"
+                f" expected {shape} with at least one case; convert the checkpoint anew"
+            )
+    return golden
+
+
+def measure_parity(graphs: Graphs, golden: Golden) -> Parity:
+    """Largest error of an edge in pixels of the search crop, of the score, and KL of an edge's
+    distribution; not a number where the graphs return none.
+    """
+    probs, scores = [], []
+    for templates, search in zip(golden.templates, golden.search, strict=True):
+        template_kv = graphs.template.run({"templates": templates[None]})["template_kv"]
+        outputs = graphs.search.run({"search": search[None], "template_kv": template_kv})
+        probs.append(outputs["edge_probs"][0])
+        scores.append(outputs["score"][0])
+    return compare(np.stack(probs), np.stack(scores), golden)
+
+
+def compare(edge_probs: NDArray[np.float32], score: NDArray[np.float32], golden: Golden) -> Parity:
+    size_px = golden.search.shape[1]
+    box_error = np.abs(decode_edges(edge_probs).mean - decode_edges(golden.edge_probs).mean)
+    expected, seen = (
+        np.maximum(p.astype(np.float64), 1e-12) for p in (golden.edge_probs, edge_probs)
+    )
+    kl = (expected * np.log(expected / seen)).sum(axis=-1)
+    return Parity(
+        box_px=float(box_error.max() * size_px),
+        score=float(np.abs(score - golden.score).max()),
+        edge_kl=float(np.maximum(kl, 0.0).max()),
+    )
