@@ -1,0 +1,92 @@
+"""The wheel: what it holds, and that it tracks where there is no PyTorch."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from edge_tracker.bundle import Bundle
+
+REPOSITORY = Path(__file__).parents[1]
+
+# Imports that a device lacks fail, and the package comes from the wheel, not from the checkout.
+TRACK = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "onnx", "onnxsim", "safetensors"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+sys.path.insert(0, sys.argv[1])
+import edge_tracker
+from edge_tracker import EdgeTracker
+from edge_tracker.synthetic_clip import render_clip
+
+assert edge_tracker.__file__.startswith(sys.argv[1]), edge_tracker.__file__
+first, *others = render_clip(frames=4)
+with EdgeTracker(sys.argv[2], cache_dir=sys.argv[3]) as tracker:
+    tracker.init(first.image, first.box)
+    for frame in others:
+        print(*tracker.update(frame.image).box)
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built wheel, unpacked."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"),
+            *("--no-build-isolation", "--wheel-dir", str(folder), str(_source_copy(folder))),
+        ],
+        check=True,
+    )
+    (wheel,) = folder.glob("edge_tracker-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "installed")
+    return folder / "installed"
+
+
+def test_the_wheel_tracks_without_torch(
+    wheel_folder: Path, nano_bundle: Bundle, cache_dir: Path
+) -> None:
+    command = [sys.executable, "-P", "-c", TRACK]
+    if sys.version_info < (3, 11):
+        command.remove("-P")
+    completed = subprocess.run(
+        [*command, str(wheel_folder), str(nano_bundle.path), str(cache_dir)],
+        cwd=wheel_folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert completed.returncode == 0, completed.stderr
+    assert len(completed.stdout.splitlines()) == 3
+
+
+def test_the_wheel_holds_the_packages_and_neither_tests_nor_models(wheel_folder: Path) -> None:
+    top_level = {path.name for path in wheel_folder.iterdir() if path.suffix != ".dist-info"}
+    assert {"edge_tracker", "mixformerv2", "converters"} <= top_level
+    assert not top_level & {"tests", "examples", "benchmarks", "docs"}
+    assert (wheel_folder / "edge_tracker" / "py.typed").is_file()
+
+
+def _source_copy(folder: Path) -> Path:
+    """Setuptools writes a build folder beside what it builds."""
+    source = folder / "source"
+    shutil.copytree(
+        REPOSITORY,
+        source,
+        ignore=shutil.ignore_patterns(
+            ".*", "__pycache__", "runs", "build", "demo_output", "*.pth*"
+        ),
+    )
+    return source
