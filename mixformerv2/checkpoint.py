@@ -127,12 +127,14 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _read_pickle(path: Path) -> Any:
-    _refuse_unsafe_zip(path)
     try:
+        _refuse_unsafe_zip(path)
         # Not weights_only=True: that reader rejects official files outright, as it refuses to fill
         # dict subclasses it does not know. The unpickler passed here is the stricter one.
         return torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert_pickle)
-    except Exception as error:  # a hostile or truncated file can fail anywhere inside the reader
+    except CheckpointError:
+        raise
+    except Exception as error:  # a hostile or truncated file can fail anywhere inside the readers
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
             f"checkpoint {path} cannot be read: {reason}. "

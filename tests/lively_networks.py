@@ -52,7 +52,7 @@ def lively_network(spec: ModelSpec, seed: int = 0) -> MixFormerV2:
 
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            is_norm = "norm" in name or name.startswith("box_head") and name.endswith(".1.weight")
+            is_norm = "norm" in name or (name.startswith("box_head") and name.endswith(".1.weight"))
             if "pos_embed_s" in name or "pos_embed_t" in name:
                 continue
             if parameter.ndim >= 2 and "reg" not in name:

@@ -1,8 +1,8 @@
 """MixFormerV2 stated literally and slowly, apart from `mixformerv2.model`, to compare that with.
 
 One target at a time, in float64, as one sequence
-[template | online template | search | 4 prediction tokens]; attention one head after the other with a
-mask over all tokens; nothing cached, nothing cut.
+[template | online template | search | 4 prediction tokens]; attention one head after the other with
+a mask over all tokens; nothing cached, nothing cut.
 """
 
 from __future__ import annotations

@@ -58,8 +58,10 @@ def test_clipped_box_touches_the_frame_and_has_ten_pixels_a_side(
     box: Box, height: int, width: int
 ) -> None:
     x, y, w, h = clip_box(box, height, width, 10)
-    assert 0 <= x <= width - 10 and 0 <= y <= height - 10
-    assert 10 <= w <= width and 10 <= h <= height
+    assert 0 <= x <= width - 10
+    assert 0 <= y <= height - 10
+    assert 10 <= w <= width
+    assert 10 <= h <= height
     assert clip_box((x, y, w, h), height, width, 10) == pytest.approx((x, y, w, h))
 
 

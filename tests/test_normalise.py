@@ -22,7 +22,8 @@ def test_bgr_pixels_become_standardised_rgb_planes(
 ) -> None:
     image = np.full((2, 5, 3), bgr, np.uint8)
     planes = normalise(image)
-    assert planes.dtype == np.float32 and planes.shape == (3, 2, 5)
+    assert planes.dtype == np.float32
+    assert planes.shape == (3, 2, 5)
     for plane, value in zip(planes, rgb, strict=True):
         np.testing.assert_allclose(plane, value, rtol=1e-5)
 
