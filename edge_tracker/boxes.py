@@ -19,7 +19,7 @@ def box_from_edges(
     on the whole pixels at which it was cut.
     """
     x, y, w, h = previous_frame_xywh
-    left, top, right, bottom = (edge * side_px for edge in edges_crop_ltrb)
+    left, top, right, bottom = (float(edge) * side_px for edge in edges_crop_ltrb)
     return (
         x + 0.5 * w - 0.5 * side_px + left,
         y + 0.5 * h - 0.5 * side_px + top,
