@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -107,6 +107,30 @@ def open_graphs(
             template, search, BackendChoice(name, used, artefact.precision, tuple(reasons))
         )
     raise BackendUnavailable(f"bundle {bundle.path} cannot run here: " + "; ".join(reasons))
+
+
+def backend_of(artefact: Artefact) -> str:
+    return "onnxruntime" if artefact.format == "onnx" else artefact.format
+
+
+def matching_artefacts(
+    bundle: Bundle, backends: Sequence[str] | None, precisions: Sequence[str] | None
+) -> tuple[Artefact, ...]:
+    """The bundle's artefacts for these backends in these precisions, all by default.
+
+    Raises ValueError if there is none.
+    """
+    chosen = tuple(
+        artefact
+        for artefact in bundle.artefacts
+        if (backends is None or backend_of(artefact) in backends)
+        and (precisions is None or artefact.precision in precisions)
+    )
+    if not chosen:
+        asked = [f"{' or '.join(names)}" for names in (backends, precisions) if names is not None]
+        have = ", ".join(f"{backend_of(a)} {a.precision}" for a in bundle.artefacts) or "none"
+        raise ValueError(f"bundle {bundle.path} has nothing for {' in '.join(asked)}, only: {have}")
+    return chosen
 
 
 def _compiler(backend: str) -> Compile:

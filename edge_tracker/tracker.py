@@ -38,6 +38,12 @@ class TrackResult:
     edge_std_px: tuple[float, float, float, float]
 
 
+#: Parts of an `update()`, in the order in which they happen. template_wait: only in the frame after
+#: the online template has changed. template_refresh: cropping a candidate and, at an interval's
+#: end, starting the template graph.
+STAGES = ("crop", "template_wait", "search_graph", "decode", "template_refresh")
+
+
 @dataclass
 class _Target:
     """What the tracker knows about its target between two frames."""
@@ -65,6 +71,8 @@ class EdgeTracker:
     num_threads: CPU threads, all cores by default.
     cache_dir: where OpenVINO keeps compiled models, the user's cache folder by default.
     options: how to track; by default what the bundle says.
+    on_stage: for measuring; called in `update` at the end of each of STAGES that happened, with its
+    name.
 
     Not safe for use from several threads at once. Raises BundleError, BackendUnavailable,
     ValueError.
@@ -80,6 +88,7 @@ class EdgeTracker:
         num_threads: int | None = None,
         cache_dir: str | Path | None = None,
         options: TrackerOptions | None = None,
+        on_stage: Callable[[str], None] = lambda stage: None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self.options = options or self.bundle.tracker_defaults
@@ -91,6 +100,7 @@ class EdgeTracker:
             num_threads=num_threads,
             cache_dir=cache_dir,
         )
+        self._on_stage = on_stage
         self._target: _Target | None = None
         self._closed = False
 
@@ -139,12 +149,15 @@ class EdgeTracker:
         if not target.found and options.lost_search_factor is not None:
             factor = options.lost_search_factor
         search, side_px = crop_square(frame, target.box, factor, spec.search_size_px)
+        self._on_stage("crop")
         if target.pending_template_kv is not None:
             target.template_kv = target.pending_template_kv()
             target.pending_template_kv = None
+            self._on_stage("template_wait")
         outputs = self._graphs.search.run(
             {"search": search[None], "template_kv": target.template_kv}
         )
+        self._on_stage("search_graph")
         edges = decode_edges(outputs["edge_probs"][0])
         score = float(outputs["score"][0])
         if not (np.isfinite(score) and np.isfinite(edges.mean).all()):
@@ -159,10 +172,13 @@ class EdgeTracker:
 
         target.box = box
         self._judge(target, score)
+        left, top, right, bottom = (float(std) * side_px for std in edges.std)
+        result = TrackResult(box, score, target.found, (left, top, right, bottom))
+        self._on_stage("decode")
         if target.online_template.observe(score, lambda: self._crop_template(frame, box)):
             self._start_template_refresh(target)
-        left, top, right, bottom = (float(std) * side_px for std in edges.std)
-        return TrackResult(box, score, target.found, (left, top, right, bottom))
+        self._on_stage("template_refresh")
+        return result
 
     def close(self) -> None:
         """Free the backend. Harmless when repeated."""
