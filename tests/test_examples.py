@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +144,16 @@ def test_without_a_display_the_reason_is_printed(
         track_webcam.main([bundle])
     assert ended.value.code == 1
     assert capsys.readouterr().err == "no display here\n"
+
+
+def test_a_bundle_is_read_as_documented_without_this_package(bundle: str, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "bundle_format.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert "edge_tracker" not in program
+    (tmp_path / "demo_output").mkdir()
+    (tmp_path / "demo_output" / "bundle").symlink_to(bundle)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[0]) < 1e-4
