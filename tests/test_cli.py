@@ -435,6 +435,28 @@ def test_the_program_is_named_as_it_was_called(
     assert finished.stderr.startswith("usage: python -m edge_tracker ")
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("two things:\n  one\n  two"), "two things: one two"),
+        (PermissionError(13, "Permission denied", "/a/b.csv"), "/a/b.csv: Permission denied"),
+        (OSError("cannot"), "cannot"),
+        (TypeError(), "TypeError"),
+    ],
+)
+def test_a_failure_is_one_line(
+    error: Exception,
+    line: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(arguments: object) -> int:
+        raise error
+
+    monkeypatch.setattr("edge_tracker.commands.doctor.run", fail)
+    assert fails(capsys, "doctor") == f"edge-tracker: error: {line}\n"
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["--version"])

@@ -30,6 +30,11 @@ processor\t: 0
 Features\t: fp asimd aes asimdhp asimddp
 CPU implementer\t: 0x41
 CPU part\t: 0xd42
+
+processor\t: 1
+Features\t: fp asimd aes asimdhp asimddp
+CPU implementer\t: 0x41
+CPU part\t: 0xd44
 """
 NO_NVIDIA = Nvidia(driver=None, l4t=None, cuda=None, devices=())
 ORIN = Nvidia("540.4.0", "36.4.3", "12.6", (CudaDevice("Orin", "8.7"),))

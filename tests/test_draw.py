@@ -106,6 +106,12 @@ def test_the_label_stays_whole_inside_the_frame(box: tuple[float, float, float, 
     assert (here != without).any(axis=2).sum() > 0.8 * label_area
 
 
+def test_the_label_goes_below_a_box_at_the_top() -> None:
+    frame, box = plain(240, 320, 128), (10, 2, 60, 50)
+    label = (annotate(frame, box, score=0.87) != annotate(frame, box)).any(axis=(1, 2))
+    assert np.flatnonzero(label).min() > 2 + 50
+
+
 @pytest.mark.parametrize(
     "box",
     [(1e12, -1e12, 1e12, 1e12), (-1e9, 50, 2e9, 60), (30, 30, 0, 0), (1e5, 0, 50, 50)],
