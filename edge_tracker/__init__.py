@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from edge_tracker.options import TrackerOptions
     from edge_tracker.tracker import EdgeTracker, TrackResult
+    from edge_tracker.verification import verify
 
 __all__ = [
     "BackendUnavailable",
@@ -41,6 +42,7 @@ __all__ = [
     "VideoError",
     "__version__",
     "open_bundle",
+    "verify",
 ]
 
 _HOME = {
@@ -50,6 +52,7 @@ _HOME = {
     "TrackResult": "tracker",
     "TrackerOptions": "options",
     "open_bundle": "bundle",
+    "verify": "verification",
 }
 
 

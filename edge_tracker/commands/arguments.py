@@ -38,6 +38,20 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_artefact_options(parser: argparse.ArgumentParser) -> None:
+    """Which of a bundle's models, and where they run, for commands that take several."""
+    parser.add_argument(
+        "--backend", type=names, metavar="NAMES", help="comma-separated, for example openvino"
+    )
+    parser.add_argument(
+        "--precision", type=names, metavar="PRECISIONS", help="comma-separated: fp32, fp16, int8"
+    )
+    parser.add_argument(
+        "--device", help="the backend's name of a device, for example CPU, GPU, NPU"
+    )
+    parser.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads")
+
+
 def box_xywh(text: str) -> tuple[float, float, float, float]:
     """Argument type for x,y,w,h."""
     try:
