@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import torch
 
 from converters.bundle_folder import replacing_folder, write_manifest
 from converters.golden import make_golden
@@ -44,7 +45,8 @@ def convert_checkpoint(
     """Convert a MixFormerV2 checkpoint into the bundle folder `output`, replacing an old bundle
     there.
 
-    The ONNX pair is always made, in fp32; "openvino" adds an IR for each precision. Every artefact
+    The ONNX pair is always made, in fp32, and again where "fp16" is asked for; "openvino" adds an
+    IR for each precision, made from the ONNX pair in fp32. Every artefact
     is run against PyTorch's full forward on golden inputs; the largest errors go into the manifest.
     `tracker` are the defaults that the bundle carries.
 
@@ -57,6 +59,8 @@ def convert_checkpoint(
     _check_choice("precision", precisions, PRECISIONS)
     tracker = tracker or TrackerOptions()
     artefacts = [("onnx", "fp32")]
+    if "fp16" in precisions:
+        artefacts.append(("onnx", "fp16"))
     if "openvino" in targets:
         artefacts += [("openvino", precision) for precision in dict.fromkeys(precisions)]
     steps = ["Reading the checkpoint", "Exporting ONNX", "Computing golden outputs"]
@@ -79,8 +83,11 @@ def convert_checkpoint(
         step()
         golden = make_golden(network, tracker)
         golden.save(folder / GOLDEN)
-        for _, precision in artefacts[1:]:
+        for kind, precision in artefacts[1:]:
             step()
+            if kind == "onnx":
+                export_onnx(network, folder / "onnx" / precision, metadata, torch.float16)
+                continue
             convert_to_openvino(
                 folder / "onnx" / "fp32", folder / "openvino" / precision, precision, metadata
             )
@@ -138,6 +145,7 @@ def _describe(folder: Path, kind: str, precision: str) -> dict[str, Any]:
     """The manifest's entry for one artefact, before its parity is known."""
     base = f"{kind}/{precision}"
     suffix = "onnx" if kind == "onnx" else "xml"
+    source = precision if kind == "onnx" else "fp32"
     return {
         "format": kind,
         "precision": precision,
@@ -145,7 +153,7 @@ def _describe(folder: Path, kind: str, precision: str) -> dict[str, Any]:
             name: {
                 "model": f"{base}/{name}.{suffix}",
                 "weights": f"{base}/{WEIGHTS}",
-                **_tensors(folder / "onnx" / "fp32" / f"{name}.onnx"),
+                **_tensors(folder / "onnx" / source / f"{name}.onnx"),
             }
             for name in ("template", "search")
         },

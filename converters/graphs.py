@@ -16,28 +16,34 @@ from mixformerv2.model import Attention, MixFormerV2
 
 
 class TemplateGraph(nn.Module):
-    """templates uint8 (B, 2, Ht, Wt, 3) BGR, initial then online -> template_kv float32."""
+    """templates uint8 (B, 2, Ht, Wt, 3) BGR, initial then online -> template_kv, in the weights'
+    type.
+    """
 
     def __init__(self, folded: MixFormerV2) -> None:
         super().__init__()
         self.network = folded
 
     def forward(self, templates: Tensor) -> Tensor:
-        return self.network.encode_templates(planes(templates[:, 0]), planes(templates[:, 1]))
+        # Cast before anything else: TensorRT takes uint8 tensors as inputs of a cast only.
+        images = templates.to(weights_dtype(self.network))
+        return self.network.encode_templates(planes(images[:, 0]), planes(images[:, 1]))
 
 
 class SearchGraph(nn.Module):
     """search uint8 (B, Hs, Ws, 3) BGR, template_kv -> edge_probs (B, 4, bins) in left, top, right,
     bottom
-    order, and score (B,)."""
+    order, and score (B,), both float32 whatever the type of the weights."""
 
     def __init__(self, folded: MixFormerV2) -> None:
         super().__init__()
         self.network = folded
 
     def forward(self, search: Tensor, template_kv: Tensor) -> tuple[Tensor, Tensor]:
-        prediction = self.network.search(planes(search), template_kv)
-        return prediction.edge_logits.softmax(dim=-1), prediction.score_logit.sigmoid()
+        image = planes(search.to(weights_dtype(self.network)))
+        prediction = self.network.search(image, template_kv)
+        edge_logits, score_logit = prediction.edge_logits.float(), prediction.score_logit.float()
+        return edge_logits.softmax(dim=-1), score_logit.sigmoid()
 
 
 def fold_for_export(network: MixFormerV2) -> MixFormerV2:
@@ -71,5 +77,10 @@ def _fold_query_scale(attention: Attention) -> None:
 
 
 def planes(images: Tensor) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, H, W) float32."""
-    return images.to(torch.float32).permute(0, 3, 1, 2)
+    """(B, H, W, 3) -> (B, 3, H, W)."""
+    return images.permute(0, 3, 1, 2)
+
+
+def weights_dtype(network: MixFormerV2) -> torch.dtype:
+    """float32 or float16; both hold the pixel values 0..255 exactly."""
+    return network.backbone.patch_embed.proj.weight.dtype

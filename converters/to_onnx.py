@@ -28,28 +28,36 @@ WEIGHTS = "weights.bin"
 EXTERNAL_BYTES = 1024
 #: Offsets in the weights file are multiples of this, so that it can be memory-mapped.
 ALIGNMENT = 64
-#: Simplification reorders float32 sums: that much the outputs may move, relative to their largest.
-SIMPLIFY_TOLERANCE = 1e-4
+#: Simplification reorders sums: that much the outputs may move, relative to their largest.
+SIMPLIFY_TOLERANCE: Mapping[torch.dtype, float] = {torch.float32: 1e-4, torch.float16: 2e-2}
 
 
 def export_onnx(
-    network: MixFormerV2, folder: Path, metadata: Mapping[str, str]
+    network: MixFormerV2,
+    folder: Path,
+    metadata: Mapping[str, str],
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, onnx.ModelProto]:
     """Write template.onnx, search.onnx and their common weights into `folder`; return both, weights
     inside.
 
-    The first dimension of every input and output is dynamic: the number of targets.
+    The first dimension of every input and output is dynamic: the number of targets. dtype: of the
+    weights, of everything computed from them, and of `template_kv`; the other inputs and outputs
+    are the same for float32 and float16.
     Raises EdgeTrackerError if a graph computes something else after simplification than before.
     """
-    folded = fold_for_export(network)
+    folded = fold_for_export(network).to(dtype)
     spec = network.spec
-    template_inputs, search_inputs = _example_inputs(spec)
+    template_inputs, search_inputs = _example_inputs(spec, dtype)
     models = {
         "template": export_graph(TemplateGraph(folded), template_inputs, ["template_kv"]),
         "search": export_graph(SearchGraph(folded), search_inputs, ["edge_probs", "score"]),
     }
     inputs = {"template": template_inputs, "search": search_inputs}
-    simplified = {name: _simplify(name, model, inputs[name]) for name, model in models.items()}
+    simplified = {
+        name: _simplify(name, model, inputs[name], SIMPLIFY_TOLERANCE[dtype])
+        for name, model in models.items()
+    }
     for model in simplified.values():
         onnx.helper.set_model_props(model, dict(metadata))
         model.producer_name = "edge_tracker"
@@ -82,7 +90,9 @@ def save_sharing_weights(models: Mapping[str, onnx.ModelProto], folder: Path) ->
             onnx.save(stripped, folder / f"{name}.onnx")
 
 
-def _example_inputs(spec: ModelSpec) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def _example_inputs(
+    spec: ModelSpec, dtype: torch.dtype
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     random = torch.Generator().manual_seed(0)
 
     def pixels(*shape: int) -> torch.Tensor:
@@ -90,7 +100,7 @@ def _example_inputs(spec: ModelSpec) -> tuple[dict[str, torch.Tensor], dict[str,
 
     template, search = spec.template_size_px, spec.search_size_px
     # Two targets, as a dimension of 1 would be taken for a constant.
-    template_kv = torch.randn(spec.template_kv_shape(2), generator=random)
+    template_kv = torch.randn(spec.template_kv_shape(2), generator=random).to(dtype)
     return (
         {"templates": pixels(2, 2, template, template)},
         {"search": pixels(2, search, search), "template_kv": template_kv},
@@ -121,16 +131,16 @@ def export_graph(
 
 
 def _simplify(
-    name: str, model: onnx.ModelProto, inputs: Mapping[str, torch.Tensor]
+    name: str, model: onnx.ModelProto, inputs: Mapping[str, torch.Tensor], tolerance: float
 ) -> onnx.ModelProto:
     simplified, _ = onnxsim.simplify(model)
     arrays = {key: value.numpy() for key, value in inputs.items()}
     for before, after in zip(_run(model, arrays), _run(simplified, arrays), strict=True):
         difference = float(np.abs(before - after).max() / max(np.abs(before).max(), 1e-6))
-        if not difference <= SIMPLIFY_TOLERANCE:
+        if not difference <= tolerance:
             raise EdgeTrackerError(
                 f"the {name} graph computes something else after simplification: outputs differ by "
-                f"{difference:.2g} of their largest value, more than {SIMPLIFY_TOLERANCE:g}; "
+                f"{difference:.2g} of their largest value, more than {tolerance:g}; "
                 f"onnxsim {onnxsim.__version__} may be at fault, try another version"
             )
     return simplified
