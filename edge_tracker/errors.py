@@ -6,6 +6,7 @@
     ├── BackendUnavailable    this machine cannot run what was asked for
     │   └── EngineMismatch    a TensorRT engine was built for another device, version or graph
     ├── VideoError            frames cannot be read or written
+    ├── DatasetError          an annotated data set, or a sequence of it, cannot be used
     └── NotInitialised        `update` was called before `init`
 
 Wrong arguments raise the built-in ValueError or TypeError.
@@ -34,6 +35,10 @@ class EngineMismatch(BackendUnavailable):
 
 class VideoError(EdgeTrackerError):
     """Frames cannot be read from a source, or written to a file."""
+
+
+class DatasetError(EdgeTrackerError):
+    """An annotated data set, or one of its sequences, is missing, damaged or not understood."""
 
 
 class NotInitialised(EdgeTrackerError):
