@@ -39,9 +39,13 @@ def write_json(path: Path, content: object) -> None:
     """Write dataclasses, dicts, lists and scalars; the file is complete or not there."""
     if dataclasses.is_dataclass(content) and not isinstance(content, type):
         content = dataclasses.asdict(content)
-    text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file; it is complete or not there."""
     with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 def print_artefacts(artefacts: Sequence[Artefact]) -> None:
