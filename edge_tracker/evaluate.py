@@ -145,7 +145,7 @@ class _Run:
             scores = score_boxes(
                 trajectory.boxes_xywh, sequence.truth_xywh, sequence.overlap_bound_xyxy
             )
-        return SequenceResult(sequence.name, contender.name, trajectory, scores)
+        return SequenceResult(sequence, contender.name, trajectory, scores)
 
 
 def _run_all(
@@ -180,7 +180,7 @@ def _evaluation(
             if isinstance(part, Failure):
                 failures.append(part)
             else:
-                results[part.contender][part.sequence] = part
+                results[part.contender][sequence.name] = part
     finished = [s.name for s in found if all(s.name in results[name] for name in contenders)]
     if not finished:
         raise DatasetError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tracker.ground_truth import AnnotatedSequence
 from edge_tracker.metrics import Scores, mean_scores
 from edge_tracker.one_pass import Trajectory
 
@@ -15,7 +16,7 @@ from edge_tracker.one_pass import Trajectory
 class SequenceResult:
     """One contender on one sequence. scores: None where the ground truth is withheld."""
 
-    sequence: str
+    sequence: AnnotatedSequence
     contender: str
     trajectory: Trajectory
     scores: Scores | None
@@ -50,7 +51,9 @@ class Evaluation:
     def scores(self, contender: str) -> dict[str, Scores]:
         """Of each sequence that has public ground truth."""
         results = (self.results[contender][name] for name in self.sequences)
-        return {result.sequence: result.scores for result in results if result.scores is not None}
+        return {
+            result.sequence.name: result.scores for result in results if result.scores is not None
+        }
 
     def overall(self, contender: str, *, by_frames: bool = False) -> Scores | None:
         """Mean over sequences, or over their frames; None where none has public ground truth."""
