@@ -10,15 +10,16 @@ from dataclasses import dataclass
 class TrackerOptions:
     """How to track. The defaults give the official tracker's trajectory.
 
-    template_factor, search_factor: side of the square crop over sqrt(box area). update_interval:
-    frames between changes of the online template (official presets: video demo 25, LaSOT 200,
-    TrackingNet 25, GOT-10k 10 to 15, VOT 10); 0 keeps the initial template for ever. update_score:
-    a frame must score above this for its crop to become the online template. clip_margin_px: at
-    least so much of the box stays inside the frame. lost_score, lost_frames: after so many frames
-    in a row with a score under `lost_score` the target counts as lost (`TrackResult.found` is
-    False) ... found_score: ... until a frame scores at least this. lost_search_factor: search
-    factor while lost, to look further around; None keeps `search_factor`, as the official tracker
-    does.
+    template_factor, search_factor: side of the square crop over sqrt(box area).
+    update_interval: frames between changes of the online template (official presets: video demo 25,
+        LaSOT 200, TrackingNet 25, GOT-10k 10 to 15, VOT 10); 0 keeps the initial template for ever.
+    update_score: a frame must score above this for its crop to become the online template.
+    clip_margin_px: at least so much of the box stays inside the frame.
+    lost_score, lost_frames: after so many frames in a row with a score under `lost_score` the
+        target counts as lost (`TrackResult.found` is False) ...
+    found_score: ... until a frame scores at least this.
+    lost_search_factor: search factor while lost, to look further around; None keeps
+        `search_factor`, as the official tracker does.
 
     Raises ValueError for a number out of range.
     """

@@ -26,10 +26,11 @@ class TrackResult:
     """Where the target is in one frame.
 
     box: x, y, width, height in frame pixels, 0-based, x and y the top left corner; always a box,
-    also when the target is lost (then the last guess). score: the network's confidence, a
-    probability. found: False while the target counts as lost (see TrackerOptions.lost_score).
+        also when the target is lost (then the last guess).
+    score: the network's confidence, a probability.
+    found: False while the target counts as lost (see TrackerOptions.lost_score).
     edge_std_px: standard deviation of the left, top, right and bottom edge's distribution, in frame
-    pixels.
+        pixels.
     """
 
     box: Box
@@ -112,9 +113,10 @@ class EdgeTracker:
     def init(self, frame: Image, box: Sequence[float]) -> None:
         """Start on a target; also restarts on another one.
 
-        frame: (height, width, 3) uint8 BGR; grey and BGRA frames are converted. Not kept. box: x,
-        y, width, height in frame pixels, 0-based; it may reach outside the frame. Raises TypeError
-        or ValueError for a frame or box that is neither, NotInitialised once closed.
+        frame: (height, width, 3) uint8 BGR; grey and BGRA frames are converted. Not kept.
+        box: x, y, width, height in frame pixels, 0-based; it may reach outside the frame.
+        Raises TypeError or ValueError for a frame or box that is neither, NotInitialised once
+        closed.
         """
         self._refuse_closed()
         frame = as_bgr(frame)
