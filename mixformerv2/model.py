@@ -97,14 +97,24 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=BACKBONE_NORM_EPS)
         self.mlp = Mlp(width, mlp_hidden)
 
-    def forward(self, x: Tensor, template_tokens: int) -> Tensor:
-        """All tokens, (B, N, C); the first `template_tokens` are those of both templates."""
+    def forward(
+        self, x: Tensor, template_tokens: int, branch_gains: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """All tokens, (B, N, C); the first `template_tokens` are those of both templates.
+
+        branch_gains: in training, factors of the attention's and the MLP's output, each (B, 1, 1).
+        """
         q, k, v = self.attn.project_qkv(self.norm1(x))
         t = template_tokens
         scale = self.attn.scale
         template = attend(q[:, :, :t], k[:, :, :t], v[:, :, :t], scale)
         others = attend(q[:, :, t:], k, v, scale)
-        return self._finish(x, torch.cat([template, others], dim=1))
+        attended = torch.cat([template, others], dim=1)
+        if branch_gains is None:
+            return self._finish(x, attended)
+        attention_gain, mlp_gain = branch_gains
+        x = x + attention_gain * self.attn.proj(attended)
+        return x + mlp_gain * self.mlp(self.norm2(x))
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Template tokens alone -> their next tokens, and the keys and values that others read."""

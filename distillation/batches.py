@@ -1,0 +1,127 @@
+"""From samples to batches: what batch number s holds depends on s alone, so a resumed run sees the
+same.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from distillation.convolutional_teacher import ConvolutionalTeacher
+from distillation.recipe import RecipeError
+from distillation.sample import SampleSource
+
+#: After so many batches a sample comes back once, mirrored: rendering costs as much as training on
+#: it.
+REUSE_AFTER_BATCHES = 32
+#: Batches that a worker may look back beyond that: renders are kept for so long.
+WORKERS_APART = 8
+
+
+class Batch(NamedTuple):
+    """templates: (B, 2, Ht, Wt, 3), search: (B, Hs, Ws, 3), uint8 BGR; edges: (B, 4); present: (B,)
+    bool.
+
+    features: (B', grid * grid, channels) of the convolutional teacher for the first B' samples, or
+    None.
+    """
+
+    templates: Tensor
+    search: Tensor
+    edges: Tensor
+    present: Tensor
+    features: Tensor | None
+
+
+class Batches(Dataset[Batch]):
+    """reuse: half of each batch is new, the other half are an earlier batch's samples, mirrored."""
+
+    def __init__(
+        self,
+        open_source: Callable[[], SampleSource],
+        batch_size: int,
+        teacher: ConvolutionalTeacher | None,
+        *,
+        reuse: bool,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if batch_size % (2 * world if reuse else world):
+            raise RecipeError(
+                f"a batch of {batch_size} does not divide by {world} processes"
+                + (" into halves" if reuse else "")
+            )
+        self.open_source = open_source
+        self._source: SampleSource | None = None
+        self.teacher = teacher
+        self.reuse = reuse
+        self.rank, self.world = rank, world
+        self.new_samples = batch_size // world // (2 if reuse else 1)
+        self._rendered: dict[int, Batch] = {}
+
+    def __getitem__(self, step: int) -> Batch:
+        new = self._new_samples(step)
+        if not self.reuse:
+            return new
+        again = self._new_samples(step - REUSE_AFTER_BATCHES)
+        edges = again.edges.clone()
+        edges[:, [0, 2]] = (1 - again.edges[:, [2, 0]]) * again.present[:, None]
+        return Batch(
+            torch.cat([new.templates, again.templates.flip(3)]),
+            torch.cat([new.search, again.search.flip(2)]),
+            torch.cat([new.edges, edges]),
+            torch.cat([new.present, again.present]),
+            new.features,
+        )
+
+    def _new_samples(self, step: int) -> Batch:
+        if step not in self._rendered:
+            self._rendered[step] = self._render(step)
+            self._rendered.pop(step - REUSE_AFTER_BATCHES - WORKERS_APART, None)
+        return self._rendered[step]
+
+    def _render(self, step: int) -> Batch:
+        if self._source is None:
+            self._source = self.open_source()
+        # Steps before the first have negative numbers, which indices must not have.
+        first = ((step + REUSE_AFTER_BATCHES) * self.world + self.rank) * self.new_samples
+        samples = [self._source.render(first + i) for i in range(self.new_samples)]
+        search = np.stack([s.search for s in samples])
+        features = None if self.teacher is None else self.teacher.features(search)
+        return Batch(
+            torch.from_numpy(np.stack([[s.template, s.online_template] for s in samples])),
+            torch.from_numpy(search),
+            torch.from_numpy(np.stack([s.edges for s in samples])),
+            torch.tensor([s.present for s in samples]),
+            None if features is None else torch.from_numpy(features),
+        )
+
+
+def batch_loader(
+    batches: Batches, first_step: int, last_step: int, workers: int
+) -> DataLoader[Batch]:
+    """Batches first_step .. last_step - 1, made ahead of time by worker processes."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=range(first_step, last_step),
+        num_workers=workers,
+        prefetch_factor=8 if workers else None,
+        worker_init_fn=_use_one_thread,
+        # Not a fork: libraries that have started threads do not survive one.
+        multiprocessing_context="spawn" if workers else None,
+    )
+
+
+def _use_one_thread(worker: int) -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    # Ctrl-C reaches all processes; the main one ends the workers once it has saved.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,100 @@
+"""The networks that a recipe needs, built from checkpoints that are checked against it first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from distillation.recipe import Recipe, RecipeError
+from distillation.surgery import fit_spec, initial_state, randomise_prediction_tokens
+from distillation.teacher import CORNER_HEAD_PREFIX, MixViT, build_mixvit
+from edge_tracker.spec import ModelSpec
+from mixformerv2.checkpoint import infer_spec, read_state_dict
+from mixformerv2.model import MixFormerV2
+
+
+def build_trained(recipe: Recipe, initial: Path | None) -> MixFormerV2 | MixViT:
+    """The network to train: random, or started from a checkpoint of the official layout or a
+    MixViT.
+
+    Blocks that fade out are still in it. Raises RecipeError if checkpoint and recipe do not fit,
+    and CheckpointError if the file is no checkpoint.
+    """
+    torch.manual_seed(recipe.seed)
+    spec = replace(recipe.student, depth=recipe.training_depth)
+    if recipe.trained == "corner_teacher":
+        if initial is not None:
+            raise RecipeError(f"recipe {recipe.name} trains a corner-head teacher from scratch")
+        return MixViT(spec)
+    network = MixFormerV2(spec)
+    randomise_prediction_tokens(network, recipe.prediction_token_std)
+    if initial is None:
+        if recipe.removed_blocks or recipe.trained == "score_head":
+            raise RecipeError(
+                f"recipe {recipe.name} goes on from trained weights: give a checkpoint"
+            )
+        return network
+    state, num_heads = read_state_dict(initial)
+    if any(name.startswith(CORNER_HEAD_PREFIX) for name in state):
+        state = dict(build_mixvit(state, spec).state_dict())
+        found = replace(spec, depth=_depth(state), mlp_hidden=_mlp_hidden(state))
+    else:
+        found = infer_spec(state, num_heads=num_heads)
+    if problems := fit_spec(found, spec):
+        raise RecipeError(f"recipe {recipe.name} does not fit {initial}: {'; '.join(problems)}")
+    taken, _ = initial_state(state, network)
+    network.load_state_dict(taken, strict=False)
+    return network
+
+
+def build_teacher(recipe: Recipe, path: Path | None) -> MixFormerV2 | MixViT | None:
+    """The frozen teacher, run at the student's image sizes. Raises RecipeError, CheckpointError."""
+    wanted = bool(recipe.loss.teacher or recipe.loss.features)
+    if wanted != (path is not None):
+        need = "needs a teacher's checkpoint" if wanted else "has no use for a teacher"
+        raise RecipeError(f"recipe {recipe.name} {need}")
+    if path is None:
+        return None
+    state, num_heads = read_state_dict(path)
+    teacher: MixFormerV2 | MixViT
+    if any(name.startswith(CORNER_HEAD_PREFIX) for name in state):
+        teacher = build_mixvit(state, recipe.student)
+    else:
+        found = infer_spec(state, num_heads=num_heads)
+        if found.bins != recipe.student.bins or found.width != recipe.student.width:
+            raise RecipeError(
+                f"recipe {recipe.name} does not fit its teacher {path}: it has {found.bins} bins "
+                f"and width {found.width}, the student {recipe.student.bins} and "
+                f"{recipe.student.width}"
+            )
+        teacher = _at_sizes(state, found, recipe.student)
+    for student_block, teacher_block in recipe.feature_pairs:
+        if student_block >= recipe.training_depth or teacher_block >= teacher.spec.depth:
+            raise RecipeError(
+                f"recipe {recipe.name} pairs block {student_block} of {recipe.training_depth} with "
+                f"the teacher's block {teacher_block} of {teacher.spec.depth}"
+            )
+    return teacher.eval()
+
+
+def _at_sizes(state: dict[str, torch.Tensor], found: ModelSpec, wanted: ModelSpec) -> MixFormerV2:
+    network = MixFormerV2(
+        replace(
+            found,
+            search_size_px=wanted.search_size_px,
+            template_size_px=wanted.template_size_px,
+        )
+    )
+    taken, _ = initial_state(state, network)
+    network.load_state_dict(taken, strict=False)
+    return network
+
+
+def _depth(state: dict[str, torch.Tensor]) -> int:
+    return len({name.split(".")[2] for name in state if name.startswith("backbone.blocks.")})
+
+
+def _mlp_hidden(state: dict[str, torch.Tensor]) -> int:
+    return state["backbone.blocks.0.mlp.fc1.weight"].shape[0]

@@ -1,0 +1,222 @@
+"""The recipes: the paper's Base and Small, the shipped nano model, and a tiny chain for a small
+machine.
+
+A name is FAMILY_STAGE, in the order in which the stages follow each other:
+
+    base_teacher -> base_sparse -> base_prune -> base_finetune -> base_score
+    base_finetune -> small_prune -> small_finetune -> small_mlp -> small_score
+    nano -> nano_score
+    tiny_teacher -> tiny_sparse -> tiny_prune -> tiny_finetune -> tiny_mlp -> tiny_score
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from distillation.recipe import LossWeights, Recipe, RecipeError, SourceKind
+from edge_tracker.spec import ModelSpec
+
+#: An epoch of the paper is 60,000 samples; a batch 256 of them.
+PAPER_BATCH = 256
+PAPER_SETS: tuple[SourceKind, ...] = ("got10k", "lasot", "trackingnet", "coco")
+
+
+def epochs(count: int) -> int:
+    """Steps of so many epochs of the paper."""
+    return count * 60_000 // PAPER_BATCH
+
+
+BASE_SPEC = ModelSpec(
+    width=768,
+    depth=8,
+    num_heads=12,
+    mlp_hidden=3072,
+    patch_size_px=16,
+    search_size_px=288,
+    template_size_px=128,
+    bins=96,
+    box_head_hidden=768,
+    score_head_hidden=768,
+)
+SMALL_SPEC = replace(BASE_SPEC, depth=4, mlp_hidden=768, search_size_px=224, template_size_px=112)
+NANO_SPEC = ModelSpec(
+    width=192,
+    depth=4,
+    num_heads=3,
+    mlp_hidden=192,
+    patch_size_px=16,
+    search_size_px=128,
+    template_size_px=64,
+    bins=64,
+    box_head_hidden=192,
+    score_head_hidden=192,
+)
+#: Small enough that a stage takes minutes on two CPU cores.
+TINY_SPEC = replace(
+    NANO_SPEC, width=128, num_heads=2, mlp_hidden=512, box_head_hidden=128, score_head_hidden=128
+)
+
+DISTIL_EDGES = LossWeights(teacher=5.0)
+DISTIL_EDGES_AND_FEATURES = LossWeights(teacher=5.0, features=0.2)
+
+_PAPER = Recipe(
+    name="paper",
+    student=BASE_SPEC,
+    trained="student",
+    loss=LossWeights(),
+    data=PAPER_SETS,
+    steps=epochs(500),
+    batch_size=PAPER_BATCH,
+    learning_rate_backbone=4e-5,
+    learning_rate_head=4e-4,
+    drop_path=0.1,
+)
+_PAPER_SCORE = replace(
+    _PAPER,
+    trained="score_head",
+    loss=LossWeights(ciou=0.0, l1=0.0, score=1.0),
+    absent_fraction=0.5,
+    steps=epochs(40),
+    learning_rate_head=1e-4,
+    decay="step:0.5",
+    drop_path=0.0,
+)
+#: What a network of a million parameters needs to learn matching from rendered pairs: see the docs.
+_DENSE_HELP = LossWeights(gaussian=1.0, inside=2.0)
+_NANO = Recipe(
+    name="nano",
+    student=NANO_SPEC,
+    trained="student",
+    loss=replace(_DENSE_HELP, convolutional=1.0, score=1.0),
+    data=("synthetic",),
+    steps=3000,
+    batch_size=128,
+    learning_rate_backbone=4e-4,
+    learning_rate_head=4e-4,
+    learning_rate_muon=1e-3,
+    optimizer="muon",
+    warmup_steps=100,
+    decay="cosine",
+    weight_decay=0.02,
+    gradient_clip=1.0,
+    absent_fraction=0.3,
+    reuse_samples=True,
+    prediction_token_std=1.0,
+)
+_TINY = replace(
+    _NANO,
+    student=TINY_SPEC,
+    loss=_DENSE_HELP,
+    absent_fraction=0.0,
+    steps=400,
+    warmup_steps=40,
+)
+_SCORE_ONLY = LossWeights(ciou=0.0, l1=0.0, score=1.0)
+
+
+def _recipes() -> list[Recipe]:
+    base12 = replace(BASE_SPEC, depth=12)
+    small8 = replace(SMALL_SPEC, depth=8, mlp_hidden=BASE_SPEC.mlp_hidden)
+    small4 = replace(small8, depth=4)
+    pruned_to_8 = ((2, 2), (5, 5), (8, 8), (11, 11))
+    pruned_to_4 = ((1, 1), (3, 3), (5, 5), (7, 7))
+    renumbered_4 = ((0, 1), (1, 3), (2, 5), (3, 7))
+    prune = replace(_PAPER, prune_steps=epochs(40), steps=epochs(40))
+    tiny2 = replace(TINY_SPEC, depth=2)
+    tiny2_narrow = replace(tiny2, mlp_hidden=128)
+    tiny_both = replace(DISTIL_EDGES_AND_FEATURES, gaussian=1.0, inside=2.0)
+    return [
+        replace(_PAPER, name="base_teacher", student=base12, trained="corner_teacher"),
+        replace(_PAPER, name="base_sparse", student=base12, loss=DISTIL_EDGES),
+        replace(
+            prune,
+            name="base_prune",
+            loss=DISTIL_EDGES_AND_FEATURES,
+            removed_blocks=(0, 3, 6, 9),
+            feature_pairs=pruned_to_8,
+        ),
+        replace(
+            _PAPER,
+            name="base_finetune",
+            loss=DISTIL_EDGES_AND_FEATURES,
+            feature_pairs=((1, 2), (3, 5), (5, 8), (7, 11)),
+        ),
+        replace(_PAPER_SCORE, name="base_score"),
+        replace(
+            prune,
+            name="small_prune",
+            student=small4,
+            loss=DISTIL_EDGES_AND_FEATURES,
+            removed_blocks=(0, 2, 4, 6),
+            feature_pairs=pruned_to_4,
+        ),
+        replace(
+            _PAPER,
+            name="small_finetune",
+            student=small4,
+            loss=DISTIL_EDGES_AND_FEATURES,
+            feature_pairs=renumbered_4,
+        ),
+        replace(
+            _PAPER,
+            name="small_mlp",
+            student=SMALL_SPEC,
+            loss=DISTIL_EDGES_AND_FEATURES,
+            feature_pairs=renumbered_4,
+        ),
+        replace(_PAPER_SCORE, name="small_score", student=SMALL_SPEC),
+        _NANO,
+        replace(
+            _NANO,
+            name="nano_score",
+            trained="score_head",
+            loss=_SCORE_ONLY,
+            absent_fraction=0.5,
+            steps=400,
+        ),
+        replace(_TINY, name="tiny_teacher", trained="corner_teacher"),
+        replace(_TINY, name="tiny_sparse", loss=replace(_DENSE_HELP, teacher=5.0)),
+        replace(
+            _TINY,
+            name="tiny_prune",
+            student=tiny2,
+            loss=tiny_both,
+            removed_blocks=(0, 2),
+            prune_steps=200,
+            feature_pairs=((1, 1), (3, 3)),
+        ),
+        replace(
+            _TINY,
+            name="tiny_finetune",
+            student=tiny2,
+            loss=tiny_both,
+            feature_pairs=((0, 1), (1, 3)),
+        ),
+        replace(
+            _TINY,
+            name="tiny_mlp",
+            student=tiny2_narrow,
+            loss=tiny_both,
+            feature_pairs=((0, 1), (1, 3)),
+        ),
+        replace(
+            _TINY,
+            name="tiny_score",
+            student=tiny2_narrow,
+            trained="score_head",
+            loss=_SCORE_ONLY,
+            absent_fraction=0.5,
+        ),
+    ]
+
+
+def named_recipe(name: str) -> Recipe:
+    """Raises RecipeError, with the names there are."""
+    recipes = {recipe.name: recipe for recipe in _recipes()}
+    if name not in recipes:
+        raise RecipeError(f"there is no recipe {name!r}; there are {', '.join(recipes)}")
+    return recipes[name]
+
+
+def recipe_names() -> list[str]:
+    return [recipe.name for recipe in _recipes()]

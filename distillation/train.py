@@ -1,0 +1,189 @@
+"""One stage of the training: the loop, read from top to bottom.
+
+Runs on the CPU, on one GPU, and on several through `torchrun`. What step s does depends on the
+recipe and s alone, so a run that was interrupted and resumed ends with the same weights as one that
+was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
+
+from distillation.batches import Batch, Batches, batch_loader
+from distillation.convolutional_teacher import ConvolutionalTeacher
+from distillation.curves import draw_curves
+from distillation.forward import BranchGains, draw_branch_gains
+from distillation.networks import build_teacher, build_trained
+from distillation.objective import Objective
+from distillation.optimizers import build_optimizers, scale_learning_rates
+from distillation.recipe import Recipe, RecipeError, SourceKind
+from distillation.run_folder import CHECKPOINT, CURVES, LOG, load_run, save_run, truncate_log
+from distillation.schedule import branch_gain, learning_rate_factor
+from distillation.sources import open_source
+from distillation.validation import open_validation, validate
+
+LOG_EVERY_STEPS = 20
+
+
+def train(
+    recipe: Recipe,
+    data: Mapping[SourceKind, Path],
+    output: Path,
+    *,
+    initial: Path | None = None,
+    teacher: Path | None = None,
+    convolutional_teacher: Path | None = None,
+    workers: int = 1,
+    save_every_steps: int = 500,
+    validate_every_steps: int = 0,
+    stop_at_step: int | None = None,
+) -> Path:
+    """Train as the recipe says, or go on with the run in `output`; -> the checkpoint.
+
+    data: a folder for each kind that the recipe names. initial: weights to start from. teacher: a
+    MixViT or MixFormerV2. convolutional_teacher: an ONNX backbone. stop_at_step, SIGTERM and SIGINT
+    leave a run that the same call resumes. Written to `output`: the checkpoint in the official
+    layout, the state to resume from, a log of JSON lines, and a picture of the curves.
+
+    Raises RecipeError, DatasetError or CheckpointError before anything is trained or written.
+    """
+    rank, world = join_processes()
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", rank % torch.cuda.device_count())
+    network = build_trained(recipe, initial)
+    frozen = build_teacher(recipe, teacher)
+    features = open_convolutional_teacher(recipe, convolutional_teacher)
+    source = partial(open_source, recipe, data, "train")
+    source()  # a data set that cannot be read must say so here, not in a worker process
+    objective = Objective(recipe, network, frozen, features.channels if features else 0).to(device)
+    optimizers = build_optimizers(recipe, objective)
+    step = load_run(output, recipe, objective, optimizers)
+    output.mkdir(parents=True, exist_ok=True)
+    truncate_log(output / LOG, step)
+
+    held_out = None
+    if validate_every_steps and rank == 0:
+        held_out = open_validation(recipe, data)
+    wrapped: nn.Module = nn.parallel.DistributedDataParallel(objective) if world > 1 else objective
+    batches = Batches(
+        source, recipe.batch_size, features, reuse=recipe.reuse_samples, rank=rank, world=world
+    )
+    last_step = recipe.steps if stop_at_step is None else min(recipe.steps, stop_at_step)
+    interrupted = catch_signals()
+    sums: dict[str, float] = {}
+    since = time.perf_counter()
+    loader = batch_loader(batches, step, last_step, workers)
+    for batch in shown(loader, recipe, step, visible=rank == 0):
+        factor = learning_rate_factor(step, recipe.steps, recipe.warmup_steps, recipe.decay)
+        scale_learning_rates(optimizers, factor)
+        # Of its own seed: whatever else draws numbers, step s drops the same paths.
+        torch.manual_seed(recipe.seed + step * world + rank)
+        gains = gains_at(recipe, step, len(batch.present), device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16):
+            losses = wrapped(to_device(batch, device), gains)
+        loss = torch.stack(list(losses.values())).sum()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(objective.parameters(), recipe.gradient_clip)
+        for optimizer in optimizers:
+            optimizer.step()
+        step += 1
+
+        for name, value in {**losses, "loss": loss}.items():
+            sums[name] = sums.get(name, 0.0) + value.item()
+        if rank == 0 and step % LOG_EVERY_STEPS == 0:
+            seconds = time.perf_counter() - since
+            line: dict[str, Any] = {name: total / LOG_EVERY_STEPS for name, total in sums.items()}
+            line |= {"step": step, "learning_rate_factor": factor}
+            line |= {"samples_per_s": LOG_EVERY_STEPS * recipe.batch_size / seconds}
+            if held_out is not None and step % validate_every_steps == 0:
+                line |= validate(objective.network, held_out, device)
+            with (output / LOG).open("a") as log:
+                log.write(json.dumps(line) + "\n")
+            sums, since = {}, time.perf_counter()
+        stop = step == last_step or interrupted()
+        if rank == 0 and (stop or step % save_every_steps == 0):
+            save_run(output, recipe, objective, optimizers, step)
+            draw_curves(output / LOG, output / CURVES)
+        if stop:
+            break
+    return output / CHECKPOINT
+
+
+def join_processes() -> tuple[int, int]:
+    """-> this process' rank, and how many there are: more than one under `torchrun`."""
+    if "RANK" not in os.environ:
+        return 0, 1
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return dist.get_rank(), dist.get_world_size()
+
+
+def open_convolutional_teacher(recipe: Recipe, path: Path | None) -> ConvolutionalTeacher | None:
+    if bool(recipe.loss.convolutional) != (path is not None):
+        need = "needs the ONNX file of a" if recipe.loss.convolutional else "has no use for a"
+        raise RecipeError(f"recipe {recipe.name} {need} convolutional teacher")
+    if path is None:
+        return None
+    return ConvolutionalTeacher(path, math.isqrt(recipe.student.search_tokens))
+
+
+def gains_at(recipe: Recipe, step: int, samples: int, device: torch.device) -> BranchGains | None:
+    """DropPath and the fading of removed blocks; None where the recipe has neither."""
+    if not recipe.drop_path and not recipe.removed_blocks:
+        return None
+    gamma = branch_gain(step, recipe.prune_steps)
+    gains = draw_branch_gains(
+        recipe.training_depth, samples, recipe.drop_path, recipe.removed_blocks, gamma
+    )
+    return [(attention.to(device), mlp.to(device)) for attention, mlp in gains]
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    return Batch(
+        batch.templates.to(device),
+        batch.search.to(device),
+        batch.edges.to(device),
+        batch.present.to(device),
+        None if batch.features is None else batch.features.to(device),
+    )
+
+
+def catch_signals() -> Callable[[], bool]:
+    """-> a question: was this process asked to stop? A step is finished and saved before it does."""
+    asked: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _: asked.append(number))
+    return lambda: bool(asked)
+
+
+def shown(
+    loader: Iterable[Batch], recipe: Recipe, first_step: int, *, visible: bool
+) -> Iterator[Batch]:
+    """The loader's batches, and on a terminal a bar of all the recipe's steps."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, TimeRemainingColumn(), disable=not (visible and sys.stderr.isatty())
+    ) as bar:
+        task = bar.add_task(recipe.name, total=recipe.steps, completed=first_step)
+        for batch in loader:
+            yield batch
+            bar.advance(task)

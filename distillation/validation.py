@@ -1,0 +1,62 @@
+"""Measuring a network while it trains, on samples that it never trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from sklearn.metrics import roc_auc_score
+
+from distillation import losses
+from distillation.batches import Batch, Batches
+from distillation.curves import VALIDATION_PREFIX
+from distillation.forward import normalise_batch, run_network
+from distillation.recipe import Recipe, RecipeError, SourceKind
+from distillation.sources import open_source
+from distillation.teacher import MixViT
+from mixformerv2.model import MixFormerV2
+
+SAMPLES = 512
+CHUNK = 128
+
+
+def open_validation(
+    recipe: Recipe, data: Mapping[SourceKind, Path], samples: int = SAMPLES
+) -> Batch:
+    """The same held-out samples each time. Raises RecipeError for data without a validation split."""
+    if recipe.data != ("synthetic",):
+        raise RecipeError(
+            f"recipe {recipe.name}: {', '.join(recipe.data)} has no validation split; leave "
+            "--validate-every out, and measure with evaluate"
+        )
+    return Batches(partial(open_source, recipe, data, "validation"), samples, None, reuse=False)[0]
+
+
+@torch.no_grad()
+def validate(network: MixFormerV2 | MixViT, batch: Batch, device: torch.device) -> dict[str, float]:
+    """-> mean IoU over the samples with a target, and how well the score tells them from the
+    others.
+    """
+    was_training = network.training
+    network.eval()
+    ious, scores = [], []
+    for start in range(0, len(batch.present), CHUNK):
+        part = slice(start, start + CHUNK)
+        output = run_network(
+            network,
+            normalise_batch(batch.templates[part].to(device)),
+            normalise_batch(batch.search[part].to(device)),
+        )
+        edges = losses.expected_edges(output.edge_logits).cpu()
+        ious.append(losses.iou(edges, batch.edges[part]))
+        if output.score_logit is not None:
+            scores.append(output.score_logit.cpu())
+    network.train(was_training)
+    measured = {"iou": torch.cat(ious)[batch.present].mean().item()}
+    if scores and 0 < int(batch.present.sum()) < len(batch.present):
+        measured["score_auc"] = float(
+            roc_auc_score(batch.present.numpy(), torch.cat(scores).numpy())
+        )
+    return {VALIDATION_PREFIX + name: value for name, value in measured.items()}
