@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -42,7 +43,10 @@ _RIM_BGR = (20, 20, 20)
 def to_html(evaluation: Evaluation) -> str:
     """The page; it reads the frames of the worst sequences again."""
     parts = [f'<p class="soft">{escape(conditions(evaluation))}.</p>']
-    parts += ["<h2>Overall</h2>", html_table(*overall_table(evaluation))]
+    columns, rows = overall_table(evaluation)
+    # A column per tracker: metrics side by side do not fit on a phone.
+    turned = list(zip(columns, *rows, strict=True))
+    parts += ["<h2>Overall</h2>", html_table(turned[0], turned[1:])]
     parts.append('<p class="soft">Means over sequences, each counting alike.</p>')
     overall = {
         name: scores
@@ -57,7 +61,8 @@ def to_html(evaluation: Evaluation) -> str:
     if evaluation.failures:
         reasons = "".join(f"<li>{escape(failure.reason)}</li>" for failure in evaluation.failures)
         parts.append(f'<h2>Not evaluated</h2><ul class="failures">{reasons}</ul>')
-    return html_page(f"One-pass evaluation: {evaluation.dataset}", "\n".join(parts))
+    name = Path(evaluation.dataset).resolve().name
+    return html_page(f"One-pass evaluation: {name}", "\n".join(parts))
 
 
 def _curves(overall: dict[str, Scores]) -> str:
@@ -82,7 +87,9 @@ def _curves(overall: dict[str, Scores]) -> str:
             for name, (curve, _) in curves.items()
         }
         words = {name: f"{score:.3f}" for name, (_, score) in curves.items()}
-        figures.append(_card(title, line_plot(axes, lines) + legend(words)))
+        figures.append(
+            _card(title, f'<div class="plot">{line_plot(axes, lines)}{legend(words)}</div>')
+        )
     return f'<div class="plots">{"".join(figures)}</div>'
 
 
@@ -113,10 +120,13 @@ def _sequence_card(evaluation: Evaluation, name: str) -> str:
         for result, overlap in zip(results, overlaps, strict=True)
     }
     words = {result.contender: f"AO {result.scores.ao:.3f}" for result in results if result.scores}
-    plot = line_plot(axes, lines, width_px=840, height_px=180)
+    plot = line_plot(axes, lines, height_px=230)
     shown = np.linspace(0, last, min(FRAMES_SHOWN, last + 1)).round().astype(int).tolist()
     figures = "".join(_figure(sequence, index, boxes, overlaps[0]) for index in shown)
-    return _card(name, f'{plot}{legend(words)}<div class="strip">{figures}</div>')
+    plot_and_legend = f'<div class="plot">{plot}{legend(words)}</div>'
+    return _card(
+        name, f'<div class="beside">{plot_and_legend}<div class="strip">{figures}</div></div>'
+    )
 
 
 def _figure(

@@ -52,13 +52,12 @@ class AnnotatedSequence:
         return len(self.truth_xywh) < len(self.frames)
 
     def read_frame(self, index: int) -> Image:
-        """One frame, (height, width, 3) uint8 BGR; DatasetError naming frame and line."""
+        """One frame, (height, width, 3) uint8 BGR; DatasetError naming file and line."""
         try:
             return read_image(self.frames[index])
         except VideoError as error:
             raise DatasetError(
-                f"sequence {self.name}, frame {index + 1} (line {index + 1} of {self.truth.name}): "
-                f"{error}"
+                f"sequence {self.name}, line {index + 1} of {self.truth.name}: {error}"
             ) from error
 
 

@@ -28,7 +28,7 @@ p { margin: .3rem 0; max-width: 75ch; }
 .card { background: var(--card); border: 1px solid var(--rule); border-radius: 8px; padding: .9rem;
   margin-bottom: 1rem; min-width: 0; }
 .plots .card { margin: 0; }
-.card > svg { display: block; width: 100%; height: auto; }
+.plot > svg { display: block; width: 100%; height: auto; }
 svg text { font-size: 12px; }
 .grid { stroke: var(--rule); fill: none; }
 .line { fill: none; stroke-width: 2; }
@@ -47,10 +47,13 @@ th { color: var(--soft); font-weight: 600; vertical-align: bottom; white-space: 
 td { border-top: 1px solid var(--rule); }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--card); }
-.strip { display: grid; gap: .6rem; margin-top: .8rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(15rem, 45%), 1fr)); }
+.beside { display: grid; gap: 1rem; grid-template-columns: minmax(0, 1fr); align-items: start; }
+.strip { display: grid; gap: .6rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(10rem, 45%), 1fr)); }
 figure { margin: 0; } figure img { width: 100%; height: auto; display: block; border-radius: 4px; }
 figcaption { font-size: .82rem; margin-top: .2rem; }
+@media (min-width: 60rem) { .beside { grid-template-columns: 25rem minmax(0, 1fr); } }
+@media (max-width: 40rem) { th, td { padding: .4rem .5rem; } table { font-size: .85rem; } }
 .failures li { overflow-wrap: anywhere; }
 """
 
