@@ -87,8 +87,14 @@ def run(output: Path, frames: int, backend: str) -> None:
 {output}/filmstrip.png    {FILMSTRIP_FRAMES} frames of it
 {output}/boxes.csv        box, score and uncertainty of every frame
 
-Next, with a video of yours and the box of a target on its first frame:
-  edge-tracker track {output}/bundle {output}/clip.mp4 --box {x},{y},{w},{h} --save again.mp4""")
+The same on the command line, where a video of yours may stand for the clip:
+  {interpreter()} -m edge_tracker track {output}/bundle {output}/clip.mp4 --box {x},{y},{w},{h}""")
+
+
+def interpreter() -> str:
+    """This Python as one would type it here; the virtual environment may not be active."""
+    path = Path(sys.executable)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def find_checkpoint(folder: Path) -> Path:

@@ -28,8 +28,8 @@ BOX = ["--box", "100", "90", "40", "50"]
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    with mp4_writer(path, 30.0, 240, 180) as write:
-        for frame in render_clip(FRAMES, 240, 180):
+    with mp4_writer(path, 30.0, 480, 360) as write:
+        for frame in render_clip(FRAMES, 480, 360):
             write(frame.image)
     return path
 
@@ -130,7 +130,7 @@ def test_the_window_shows_every_frame_until_the_user_quits(
     monkeypatch.setattr(track_webcam, "show", show)
     track_webcam.main([bundle, str(clip)])
     assert len(shown) == min(shown_before_quitting, FRAMES - 1)
-    assert shown[0].shape == (180, 240, 3)
+    assert shown[0].shape == (360, 480, 3)
 
 
 def test_without_a_display_the_reason_is_printed(
@@ -146,14 +146,20 @@ def test_without_a_display_the_reason_is_printed(
     assert capsys.readouterr().err == "no display here\n"
 
 
-def test_a_bundle_is_read_as_documented_without_this_package(bundle: str, tmp_path: Path) -> None:
-    page = (Path(__file__).parents[1] / "docs" / "bundle_format.md").read_text(encoding="utf-8")
-    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert "edge_tracker" not in program
+@pytest.mark.parametrize("page", ["docs/bundle_format.md", "README.md"])
+def test_programs_in_the_documentation_run(
+    page: str, bundle: str, clip: Path, tmp_path: Path
+) -> None:
+    text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (tmp_path / "demo_output").mkdir()
     (tmp_path / "demo_output" / "bundle").symlink_to(bundle)
+    (tmp_path / "demo_output" / "clip.mp4").symlink_to(clip)
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout.split()[0]) < 1e-4
+    if page == "README.md":
+        assert len(done.stdout.splitlines()) == FRAMES - 1
+    else:
+        assert float(done.stdout.split()[0]) < 1e-4
