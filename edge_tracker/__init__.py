@@ -12,17 +12,21 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from edge_tracker.bench import benchmark
     from edge_tracker.bundle import Bundle, open_bundle
     from edge_tracker.cv2_adapter import Cv2Tracker
     from edge_tracker.errors import (
         BackendUnavailable,
         BundleError,
         CheckpointError,
+        DatasetError,
         EdgeTrackerError,
         EngineMismatch,
         NotInitialised,
         VideoError,
     )
+    from edge_tracker.evaluate import evaluate
+    from edge_tracker.evaluation import Evaluation
     from edge_tracker.options import TrackerOptions
     from edge_tracker.tracker import EdgeTracker, TrackResult
     from edge_tracker.verification import verify
@@ -33,14 +37,18 @@ __all__ = [
     "BundleError",
     "CheckpointError",
     "Cv2Tracker",
+    "DatasetError",
     "EdgeTracker",
     "EdgeTrackerError",
     "EngineMismatch",
+    "Evaluation",
     "NotInitialised",
     "TrackResult",
     "TrackerOptions",
     "VideoError",
     "__version__",
+    "benchmark",
+    "evaluate",
     "open_bundle",
     "verify",
 ]
@@ -49,8 +57,11 @@ _HOME = {
     "Bundle": "bundle",
     "Cv2Tracker": "cv2_adapter",
     "EdgeTracker": "tracker",
+    "Evaluation": "evaluation",
     "TrackResult": "tracker",
     "TrackerOptions": "options",
+    "benchmark": "bench",
+    "evaluate": "evaluate",
     "open_bundle": "bundle",
     "verify": "verification",
 }

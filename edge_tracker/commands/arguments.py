@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,27 @@ def names(text: str) -> tuple[str, ...]:
     if not all(parts):
         raise argparse.ArgumentTypeError(f"{text!r} has an empty name: expected names like a,b")
     return parts
+
+
+def width_x_height(text: str) -> tuple[int, int]:
+    """Argument type for WxH."""
+    width, separator, height = text.lower().partition("x")
+    if not (separator and width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no size: expected WxH in pixels, for example 1280x720"
+        )
+    return int(width), int(height)
+
+
+def positive_float(text: str) -> float:
+    """Argument type for a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
 
 
 def positive_int(text: str) -> int:

@@ -1,0 +1,160 @@
+"""What the machine does while something is measured: clocks, temperatures, power, other load."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_tracker.hardware import read_text
+
+#: Rails of a Jetson's power monitor that carry all that the module takes.
+TOTAL_RAILS = ("VDD_IN", "POM_5V_IN")
+
+
+@dataclass(frozen=True)
+class MachineState:
+    """At one moment; empty or None where the system does not tell.
+
+    governors: distinct ones of the CPU cores. cpu_mhz: mean over cores. throttle_events: of the
+    CPU cores since the system started. power_w: by rail. gpu_mhz: of a Jetson's GPU;
+    gpu_clock_locked: whether that may not change, as after `jetson_clocks`.
+    """
+
+    governors: tuple[str, ...]
+    cpu_mhz: float | None
+    cpu_max_mhz: float | None
+    throttle_events: int | None
+    load_average: float | None
+    temperatures_c: Mapping[str, float]
+    power_w: Mapping[str, float]
+    gpu_mhz: float | None
+    gpu_clock_locked: bool | None
+
+    @property
+    def total_power_w(self) -> float | None:
+        return next((self.power_w[rail] for rail in TOTAL_RAILS if rail in self.power_w), None)
+
+
+@dataclass(frozen=True)
+class CpuSeconds:
+    """Of all cores together since the system started. stolen: given to other virtual machines."""
+
+    busy: float
+    stolen: float
+    total: float
+
+
+def read_state(root: Path = Path("/")) -> MachineState:
+    """By files under `root` alone, in about a millisecond."""
+    cpus = root / "sys/devices/system/cpu"
+    gpu = _jetson_gpu(root)
+    gpu_hz = _number(gpu / "cur_freq") if gpu else None
+    load = (read_text(root / "proc/loadavg") or "").split()
+    throttled = _numbers(cpus, "cpu[0-9]*/thermal_throttle/core_throttle_count")
+    current_khz = _numbers(cpus, "cpu[0-9]*/cpufreq/scaling_cur_freq")
+    max_khz = _numbers(cpus, "cpu[0-9]*/cpufreq/cpuinfo_max_freq")
+    governors = {read_text(path) for path in cpus.glob("cpu[0-9]*/cpufreq/scaling_governor")}
+    return MachineState(
+        governors=tuple(sorted(name for name in governors if name)),
+        cpu_mhz=sum(current_khz) / len(current_khz) / 1e3 if current_khz else _cpuinfo_mhz(root),
+        cpu_max_mhz=max(max_khz) / 1e3 if max_khz else None,
+        throttle_events=int(sum(throttled)) if throttled else None,
+        load_average=float(load[0]) if load else None,
+        temperatures_c=_temperatures(root),
+        power_w=_power(root),
+        gpu_mhz=gpu_hz / 1e6 if gpu_hz is not None else None,
+        gpu_clock_locked=read_text(gpu / "min_freq") == read_text(gpu / "max_freq")
+        if gpu
+        else None,
+    )
+
+
+def read_cpu_seconds(root: Path = Path("/")) -> CpuSeconds | None:
+    for line in (read_text(root / "proc/stat") or "").splitlines():
+        name, *ticks = line.split()
+        if name == "cpu" and len(ticks) >= 8:
+            # Guests' time is counted in user and nice already; the kernel's unit is 1/100 s.
+            user, nice, system, idle, iowait, irq, softirq, steal = (
+                int(tick) / 100 for tick in ticks[:8]
+            )
+            busy = user + nice + system + irq + softirq
+            return CpuSeconds(busy, steal, busy + steal + idle + iowait)
+    return None
+
+
+def read_power_mode() -> str | None:
+    """A Jetson's power mode, such as MAXN, by `nvpmodel -q`; None where there is none."""
+    command = shutil.which("nvpmodel")
+    if command is None:
+        return None
+    try:
+        answer = subprocess.run(
+            [command, "-q"], capture_output=True, text=True, timeout=10, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    for line in answer.splitlines():
+        name, separator, mode = line.partition("NV Power Mode:")
+        if separator and not name.strip():
+            return mode.strip()
+    return None
+
+
+def _jetson_gpu(root: Path) -> Path | None:
+    """Its folder of clocks; named by address and chip, as 17000000.gpu or 17000000.ga10b."""
+    for folder in sorted((root / "sys/class/devfreq").glob("*")):
+        if folder.name.split(".")[-1] in ("gpu", "ga10b", "gv11b", "gp10b"):
+            return folder
+    return None
+
+
+def _cpuinfo_mhz(root: Path) -> float | None:
+    cpuinfo = read_text(root / "proc/cpuinfo") or ""
+    values = [
+        float(line.partition(":")[2]) for line in cpuinfo.splitlines() if line.startswith("cpu MHz")
+    ]
+    return sum(values) / len(values) if values else None
+
+
+def _temperatures(root: Path) -> dict[str, float]:
+    temperatures = {}
+    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+        name, millidegrees = read_text(zone / "type"), _number(zone / "temp")
+        # A Jetson's zones of parts that are switched off read as far below zero.
+        if name is not None and millidegrees is not None and millidegrees > -100_000:
+            temperatures[name] = millidegrees / 1e3
+    return temperatures
+
+
+def _power(root: Path) -> dict[str, float]:
+    """Rails with a label, by power or by voltage times current."""
+    power = {}
+    for label_path in sorted((root / "sys/class/hwmon").glob("hwmon*/*_label")):
+        label, kind = read_text(label_path), label_path.name.removesuffix("_label")
+        if label is None:
+            continue
+        if kind.startswith("power"):
+            microwatts = _number(label_path.with_name(f"{kind}_input"))
+            if microwatts is not None:
+                power[label] = microwatts / 1e6
+        elif kind.startswith("in"):
+            millivolts = _number(label_path.with_name(f"{kind}_input"))
+            milliamperes = _number(label_path.with_name(f"curr{kind[2:]}_input"))
+            if millivolts is not None and milliamperes is not None:
+                power[label] = millivolts * milliamperes / 1e6
+    return power
+
+
+def _numbers(folder: Path, pattern: str) -> list[float]:
+    numbers = (_number(path) for path in folder.glob(pattern))
+    return [number for number in numbers if number is not None]
+
+
+def _number(path: Path) -> float | None:
+    try:
+        return float(read_text(path) or "")
+    except ValueError:
+        return None
