@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import openvino as ov
@@ -49,5 +50,15 @@ def _share_weights(folder: Path) -> None:
                     places[digest] = weights.tell()
                     weights.write(value)
                 constant.attrib["offset"] = str(places[digest])
+            _number_layers(tree.iterfind(".//layer"))
             tree.write(description, encoding="utf-8", xml_declaration=True)
             own_weights.unlink()
+
+
+def _number_layers(layers: Iterable[ElementTree.Element]) -> None:
+    """OpenVINO numbers nameless layers by a counter of the process: the same network would give
+    another file each time.
+    """
+    for layer in layers:
+        if counted := re.fullmatch(r"([A-Za-z]+)_\d+", layer.attrib["name"]):
+            layer.attrib["name"] = f"{counted[1]}_{layer.attrib['id']}"

@@ -142,7 +142,7 @@ def open_bundle(path: str | Path) -> Bundle:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BundleError(f"{path} is no bundle: it has no {MANIFEST}") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise BundleError(
             f"bundle {path}: {MANIFEST} is not readable JSON ({error}); {_REDO}"
         ) from error
@@ -155,18 +155,21 @@ def open_bundle(path: str | Path) -> Bundle:
             "wrote it"
         )
     try:
-        return Bundle(
+        bundle = Bundle(
             path=path,
             spec=_record(ModelSpec, manifest["model"]),
             tracker_defaults=_record(TrackerOptions, manifest["tracker"]),
             artefacts=tuple(_artefact(entry, manifest["files"]) for entry in manifest["artefacts"]),
             manifest=manifest,
         )
+        for artefact in bundle.artefacts:
+            _check_shapes(artefact, bundle.spec)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BundleError(
             f"bundle {path}: {MANIFEST} is incomplete or wrong "
             f"({type(error).__name__}: {error}); {_REDO}"
         ) from error
+    return bundle
 
 
 def sha256_of(file: Path) -> str:
@@ -197,13 +200,35 @@ def _artefact(entry: Mapping[str, Any], files: Mapping[str, Any]) -> Artefact:
     if set(graphs) != set(GRAPHS):
         raise ValueError(f"an artefact has graphs {sorted(graphs)}, expected {sorted(GRAPHS)}")
     parity = entry["parity"]
+    paths = files_of(graphs)
+    if unhashed := [path for path in paths if "sha256" not in files[path]]:
+        raise ValueError(f"no sha256 of {unhashed}")
     return Artefact(
         format=entry["format"],
         precision=entry["precision"],
         graphs=graphs,
         parity=_record(Parity, parity) if parity is not None else None,
-        size_bytes=sum(files[path]["size_bytes"] for path in files_of(graphs)),
+        size_bytes=sum(files[path]["size_bytes"] for path in paths),
     )
+
+
+def _check_shapes(artefact: Artefact, spec: ModelSpec) -> None:
+    """Raise ValueError unless both graphs take and give what a network of this geometry does."""
+    template_px, search_px = spec.template_size_px, spec.search_size_px
+    expected = {
+        "templates": (2, template_px, template_px, 3),
+        "template_kv": spec.template_kv_shape()[1:],
+        "search": (search_px, search_px, 3),
+        "edge_probs": (4, spec.bins),
+        "score": (),
+    }
+    for graph in artefact.graphs.values():
+        for tensor in (*graph.inputs, *graph.outputs):
+            if tensor.shape[1:] != expected[tensor.name]:
+                raise ValueError(
+                    f"{tensor.name} of {artefact.name} is {tensor.shape}, the model's geometry "
+                    f"asks for (targets, *{expected[tensor.name]})"
+                )
 
 
 def _tensor(entry: Mapping[str, Any]) -> GraphTensor:

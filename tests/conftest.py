@@ -69,11 +69,22 @@ def nano_bundle(nano_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.fixture(scope="session")
 def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Of a network that tracks; skips where there is none."""
-    for checkpoint in TRAINED_CHECKPOINTS:
-        if checkpoint.is_file():
-            folder = tmp_path_factory.mktemp("trained") / "bundle"
-            return convert_checkpoint(checkpoint, folder, precisions=["fp32"])
-    pytest.skip("no trained checkpoint in examples/models or ../shared/models")
+    checkpoint = trained_checkpoint()
+    if checkpoint is None:
+        pytest.skip("no trained checkpoint in examples/models or ../shared/models")
+    folder = tmp_path_factory.mktemp("trained") / "bundle"
+    return convert_checkpoint(checkpoint, folder, precisions=["fp32"])
+
+
+@pytest.fixture(scope="session")
+def trained_or_lively_bundle(request: pytest.FixtureRequest) -> Bundle:
+    name = "nano_bundle" if trained_checkpoint() is None else "trained_bundle"
+    bundle: Bundle = request.getfixturevalue(name)
+    return bundle
+
+
+def trained_checkpoint() -> Path | None:
+    return next((path for path in TRAINED_CHECKPOINTS if path.is_file()), None)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,40 @@
+"""Real annotated video: the tracker runs on every sequence, and both backends go the same way.
+
+Twin on a rendered clip, which always runs: test_backends.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_tracker import EdgeTracker
+from edge_tracker.boxes import box_iou
+from edge_tracker.bundle import Bundle
+
+SEQUENCES = Path(__file__).parents[2] / "shared" / "data" / "sequences"
+FRAMES = 50
+AGREEMENT_IOU = 0.99
+NAMES = sorted(folder.name for folder in SEQUENCES.glob("*")) if SEQUENCES.is_dir() else []
+needs_sequences = pytest.mark.skipif(not NAMES, reason=f"no annotated video in {SEQUENCES}")
+
+
+@needs_sequences
+@pytest.mark.parametrize("name", NAMES or ["absent"])
+def test_backends_agree_on_the_first_frames(
+    trained_bundle: Bundle, cache_dir: Path, name: str
+) -> None:
+    folder = SEQUENCES / name
+    first_box = np.loadtxt(folder / "groundtruth.txt", delimiter=",")[0]
+    images = [cv2.imread(str(file)) for file in sorted((folder / "img").glob("*.jpg"))[:FRAMES]]
+    boxes = {}
+    for backend in ("openvino", "onnxruntime"):
+        options = {"backend": backend, "num_threads": 2, "cache_dir": cache_dir}
+        with EdgeTracker(trained_bundle, **options) as tracker:
+            tracker.init(images[0], first_box)
+            boxes[backend] = [tracker.update(image).box for image in images[1:]]
+    ious = [box_iou(*pair) for pair in zip(*boxes.values(), strict=True)]
+    assert min(ious) > AGREEMENT_IOU
