@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -48,7 +49,8 @@ class UncutGraph(nn.Module):
         self.network = folded
 
     def forward(self, templates: Tensor, search: Tensor) -> tuple[Tensor, Tensor]:
-        prediction = self.network(planes(templates[:, 0]), planes(templates[:, 1]), planes(search))
+        images, region = templates.float(), search.float()
+        prediction = self.network(planes(images[:, 0]), planes(images[:, 1]), planes(region))
         return prediction.edge_logits.softmax(dim=-1), prediction.score_logit.sigmoid()
 
 
@@ -70,11 +72,11 @@ def compile_uncut(network: MixFormerV2, folder: Path) -> ov.InferRequest:
     return core.compile_model(ir, "CPU", config).create_infer_request()
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--geometry", choices=GEOMETRIES, default="small")
     parser.add_argument("--rounds", type=int, default=100)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
 
     torch.manual_seed(0)
     network = MixFormerV2(GEOMETRIES[arguments.geometry]).eval()
