@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from edge_tracker.atomic_file import replacing
 from edge_tracker.bundle import MANIFEST, sha256_of
 
 
@@ -37,7 +38,50 @@ def replacing_folder(target: Path) -> Iterator[Path]:
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Write the manifest, with size and sha256 of every file that is in the folder."""
-    files = {
+    text = json.dumps({**manifest, "files": _list_files(folder)}, indent=2, allow_nan=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def add_folder(
+    bundle: Path, fresh: Path, relative: str, entry: Mapping[str, Any], replaced: Collection[str]
+) -> None:
+    """Rename the folder `fresh` to `relative` in the bundle and add an artefact's entry to the
+    manifest; folders `replaced` leave both.
+
+    The manifest is renamed into place between the two, so that at every moment what it lists is
+    there. If anything fails, the bundle is as it was.
+    """
+    target = bundle / relative
+    listed = {f"{relative}/{name}": facts for name, facts in _list_files(fresh).items()}
+    manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+    gone = tuple(f"{folder}/" for folder in {*replaced, relative})
+    files = {path: facts for path, facts in manifest["files"].items() if not path.startswith(gone)}
+    manifest["files"] = dict(sorted({**files, **listed}.items()))
+    kept = [
+        artefact
+        for artefact in manifest["artefacts"]
+        if not artefact["graphs"]["search"]["model"].startswith(gone)
+    ]
+    manifest["artefacts"] = [*kept, entry]
+    was_there = target.exists()
+    target.parent.mkdir(exist_ok=True)
+    fresh.chmod(0o755)
+    _swap(fresh, target)
+    try:
+        with replacing(bundle / MANIFEST) as temporary:
+            text = json.dumps(manifest, indent=2, allow_nan=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+    except BaseException:
+        if not was_there:
+            shutil.rmtree(target, ignore_errors=True)
+        raise
+    for folder in replaced:
+        if folder != relative:
+            shutil.rmtree(bundle / folder, ignore_errors=True)
+
+
+def _list_files(folder: Path) -> dict[str, dict[str, Any]]:
+    return {
         file.relative_to(folder).as_posix(): {
             "sha256": sha256_of(file),
             "size_bytes": file.stat().st_size,
@@ -45,8 +89,6 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file.name != MANIFEST
     }
-    text = json.dumps({**manifest, "files": files}, indent=2, allow_nan=False)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 def _is_bundle_or_empty(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -9,10 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edge_tracker.bundle import Artefact, Bundle
-from edge_tracker.errors import BackendUnavailable
+from edge_tracker.errors import BackendUnavailable, BundleError
 
 #: In the order in which "auto" tries them.
-BACKENDS = ("openvino", "onnxruntime")
+BACKENDS = ("tensorrt", "openvino", "onnxruntime")
 
 Arrays = Mapping[str, Any]
 
@@ -73,8 +74,11 @@ def open_graphs(
 ) -> Graphs:
     """Compile a bundle's graphs with the backend asked for, or with the first that can run here.
 
-    Raises ValueError for an unknown backend, BackendUnavailable if none can run, BundleError for
-    damaged files.
+    With "auto", a TensorRT engine that is in the bundle but cannot be used here is passed over with
+    a RuntimeWarning that says why.
+
+    Raises ValueError for an unknown backend, BackendUnavailable if none can run, EngineMismatch for
+    an engine that belongs to another machine, BundleError for damaged files.
     """
     if backend != "auto" and backend not in BACKENDS:
         raise ValueError(f"backend {backend!r} is unknown: choose auto, {', '.join(BACKENDS)}")
@@ -84,23 +88,26 @@ def open_graphs(
         )
     reasons: list[str] = []
     for name in BACKENDS if backend == "auto" else (backend,):
-        obstacle = why_not(name)
-        artefact = bundle.find("openvino" if name == "openvino" else "onnx", precision)
-        if obstacle is None and artefact is None:
-            obstacle = _no_artefact(bundle, name, precision)
-        if obstacle is not None or artefact is None:
-            reasons.append(f"{name}: {obstacle}")
-            continue
-        bundle.check_files(artefact.files())
         try:
+            artefact = _find_artefact(bundle, name, precision, device)
+            obstacle = why_not(name)
+            if obstacle is None and artefact is None:
+                obstacle = _no_artefact(bundle, name, precision)
+            if obstacle is not None or artefact is None:
+                reasons.append(f"{name}: {obstacle}")
+                continue
+            bundle.check_files(artefact.files())
             compile_graphs = _compiler(name)
             template, search, used = compile_graphs(
                 bundle, artefact, device, num_threads, cache_dir
             )
-        except BackendUnavailable as error:
-            if backend != "auto":
+        except (BackendUnavailable, BundleError) as error:
+            passed_over = isinstance(error, BackendUnavailable) or name == "tensorrt"
+            if backend != "auto" or not passed_over:
                 raise
             reasons.append(f"{name}: {error}")
+            if name == "tensorrt":
+                warnings.warn(f"TensorRT is not used: {error}", RuntimeWarning, stacklevel=3)
             continue
         reasons.append(f"{name}: chosen, {artefact.name} on {used}")
         return Graphs(
@@ -133,8 +140,22 @@ def matching_artefacts(
     return chosen
 
 
+def _find_artefact(
+    bundle: Bundle, backend: str, precision: str | None, device: str | None
+) -> Artefact | None:
+    if backend == "tensorrt":
+        from edge_tracker.backends.tensorrt_backend import find_engine
+
+        return find_engine(bundle, precision, device)
+    return bundle.find("openvino" if backend == "openvino" else "onnx", precision)
+
+
 def _compiler(backend: str) -> Compile:
     try:
+        if backend == "tensorrt":
+            from edge_tracker.backends import tensorrt_backend
+
+            return tensorrt_backend.compile_graphs
         if backend == "openvino":
             from edge_tracker.backends import openvino_backend
 
@@ -150,6 +171,12 @@ def _compiler(backend: str) -> Compile:
 
 def why_not(backend: str) -> str | None:
     """What keeps a backend from running on this machine, with the remedy; None if nothing does."""
+    if backend == "tensorrt":
+        from edge_tracker.backends.tensorrt_module import runtime_obstacle
+        from edge_tracker.hardware import read_nvidia
+
+        obstacle = runtime_obstacle(read_nvidia(Path("/")))
+        return str(obstacle) if obstacle is not None else None
     if find_spec(backend) is None:
         return f"the package is not installed (pip install 'edge-tracker[{backend}]')"
     return None
@@ -157,6 +184,9 @@ def why_not(backend: str) -> str | None:
 
 def _no_artefact(bundle: Bundle, backend: str, precision: str | None) -> str:
     have = ", ".join(artefact.name for artefact in bundle.artefacts) or "nothing"
+    if backend == "tensorrt":
+        command = f"edge-tracker build {bundle.path} --to tensorrt --precision"
+        return f"the bundle has no engine; build one on the device: {command} {precision or 'fp16'}"
     wanted = f"{precision} artefact" if precision else "artefact"
     return (
         f"the bundle has no {wanted} for it, only {have}; "

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_tracker import __version__
-from edge_tracker.commands import bench, convert, doctor, evaluate, inspect, track, verify
+from edge_tracker.commands import bench, build, convert, doctor, evaluate, inspect, track, verify
 from edge_tracker.errors import EdgeTrackerError
 
 EPILOG = """\
@@ -54,6 +54,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-tracker {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (convert, track, bench, verify, evaluate, inspect, doctor):
+    for command in (convert, build, track, bench, verify, evaluate, inspect, doctor):
         command.add_parser(subparsers)
     return parser
