@@ -102,24 +102,27 @@ class Bundle:
     def check_files(self, paths: list[str]) -> None:
         """Raise BundleError unless each file is there with the size and sha256 of the manifest."""
         for relative in paths:
+            redo = _REDO
+            if relative.startswith("tensorrt/"):
+                redo = f"build the engine again: edge-tracker build {self.path} --to tensorrt"
             expected = self.manifest["files"].get(relative)
             if expected is None:
                 raise BundleError(
-                    f"bundle {self.path}: {relative} is not listed in its {MANIFEST}; {_REDO}"
+                    f"bundle {self.path}: {relative} is not listed in its {MANIFEST}; {redo}"
                 )
             file = self.path / relative
             if not file.is_file():
-                raise BundleError(f"bundle {self.path}: {relative} is missing; {_REDO}")
+                raise BundleError(f"bundle {self.path}: {relative} is missing; {redo}")
             size = file.stat().st_size
             if size != expected["size_bytes"]:
                 raise BundleError(
                     f"bundle {self.path}: {relative} has {size} bytes, expected "
-                    f"{expected['size_bytes']}; it is truncated or was altered; {_REDO}"
+                    f"{expected['size_bytes']}; it is truncated or was altered; {redo}"
                 )
             if sha256_of(file) != expected["sha256"]:
                 raise BundleError(
                     f"bundle {self.path}: {relative} was altered: its sha256 is not that of the "
-                    f"{MANIFEST}; {_REDO}"
+                    f"{MANIFEST}; {redo}"
                 )
 
 

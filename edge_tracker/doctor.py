@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from edge_tracker import __version__
+from edge_tracker.backends.tensorrt_module import installed_modules, runtime_obstacle
 from edge_tracker.hardware import Cpu, Nvidia, read_cpu, read_nvidia, read_text
 
 #: Module -> distributions that bring it.
@@ -136,32 +137,12 @@ def onnxruntime_status() -> BackendStatus:
 
 
 def tensorrt_status(nvidia: Nvidia) -> BackendStatus:
-    """Whether a GPU, its driver and a TensorRT module are there; none of them is loaded."""
-    from edge_tracker.backend import BACKENDS
-
-    if "tensorrt" not in BACKENDS:
-        reason = "this version of edge-tracker has no TensorRT backend"
-        return BackendStatus("tensorrt", False, reason, None)
-    if not nvidia.devices:
-        reason = (
-            "no CUDA device: the NVIDIA driver is missing"
-            if nvidia.driver is None and nvidia.cuda is None
-            else "no CUDA device that this process may use, though a driver is there"
-        )
-        remedy = "install NVIDIA's driver; in a container, start it with --gpus all"
-        return BackendStatus("tensorrt", False, reason, remedy)
-    modules = [
-        name for name in ("tensorrt", "tensorrt_rtx") if importlib.util.find_spec(name) is not None
-    ]
-    if not modules:
-        remedy = "pip install 'edge-tracker[tensorrt]'"
-        if nvidia.l4t is not None:
-            remedy = (
-                "sudo apt install python3-libnvinfer, and make the Python environment with "
-                "--system-site-packages"
-            )
-        return BackendStatus("tensorrt", False, "no tensorrt or tensorrt_rtx module", remedy)
+    """Whether a GPU, its driver, a TensorRT module and pycuda are there; none of them is loaded."""
+    obstacle = runtime_obstacle(nvidia)
+    if obstacle is not None:
+        return BackendStatus("tensorrt", False, obstacle.reason, obstacle.remedy)
     devices = ", ".join(
         f"{device.name} (SM {device.compute_capability})" for device in nvidia.devices
     )
-    return BackendStatus("tensorrt", True, f"{devices}, by {' and '.join(modules)}", None)
+    found = f"{devices}, by {' and '.join(installed_modules())}"
+    return BackendStatus("tensorrt", True, found, None)

@@ -66,8 +66,8 @@ class EdgeTracker:
             result = tracker.update(next_frame)
 
     bundle: a folder made by `edge-tracker convert`, or the value of `open_bundle`.
-    backend: "auto" (the fastest that can run here), "openvino" or "onnxruntime".
-    device: the backend's name of a device, "CPU" by default.
+    backend: "auto" (the fastest that can run here), "tensorrt", "openvino" or "onnxruntime".
+    device: the backend's name of a device, by default "CPU", for TensorRT "0".
     precision: "fp32", "fp16" or "int8"; by default the most exact that the bundle has.
     num_threads: CPU threads, all cores by default.
     cache_dir: where OpenVINO keeps compiled models, the user's cache folder by default.

@@ -205,8 +205,9 @@ def test_openvino_lists_its_devices() -> None:
         (NO_NVIDIA, ["tensorrt"], False, "driver is missing", "NVIDIA's driver"),
         (dataclasses.replace(ORIN, devices=()), [], False, "may use", "--gpus all"),
         (ORIN, [], False, "no tensorrt", "apt install python3-libnvinfer"),
-        (dataclasses.replace(ORIN, l4t=None), [], False, "no tensorrt", "edge-tracker[tensorrt]"),
-        (ORIN, ["tensorrt"], True, "Orin (SM 8.7), by tensorrt", None),
+        (dataclasses.replace(ORIN, l4t=None), [], False, "no tensorrt", "pip install tensorrt_rtx"),
+        (ORIN, ["tensorrt"], False, "no pycuda", "pip install pycuda"),
+        (ORIN, ["tensorrt", "pycuda"], True, "Orin (SM 8.7), by tensorrt", None),
     ],
 )
 def test_tensorrt_says_what_is_missing_first(
@@ -217,19 +218,11 @@ def test_tensorrt_says_what_is_missing_first(
     remedy: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("edge_tracker.backend.BACKENDS", ("openvino", "tensorrt"))
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: name in modules or None)
     status = doctor.tensorrt_status(nvidia)
     assert status.available is available
     assert found in status.found
     assert status.remedy is None if remedy is None else remedy in str(status.remedy)
-
-
-def test_tensorrt_is_not_promised_by_a_version_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_tracker.backend.BACKENDS", ("openvino",))
-    status = doctor.tensorrt_status(ORIN)
-    assert not status.available
-    assert "no TensorRT backend" in status.found
 
 
 def test_looking_for_packages_imports_none_of_them() -> None:

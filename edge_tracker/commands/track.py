@@ -60,7 +60,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--csv", type=Path, metavar="FILE", help="box, score and edge_std of each frame"
     )
-    parser.add_argument("--backend", default="auto", help="auto (default), openvino, onnxruntime")
+    parser.add_argument(
+        "--backend", default="auto", help="auto (default), tensorrt, openvino, onnxruntime"
+    )
     parser.add_argument(
         "--device", help="the backend's name of a device, for example CPU, GPU, NPU"
     )
