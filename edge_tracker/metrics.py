@@ -103,7 +103,8 @@ def box_overlaps(a_xywh: Array, b_xywh: Array, bound_xyxy: Box | None = None) ->
     shared = np.maximum(np.minimum(a_high, b_high) - np.maximum(a_low, b_low), 0).prod(axis=1)
     union = (a_high - a_low).prod(axis=1) + (b_high - b_low).prod(axis=1) - shared
     overlaps: Array = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return overlaps
+    # Rounding can lift the overlap of equal boxes above 1, and so above the last threshold.
+    return np.minimum(overlaps, 1.0)
 
 
 def mean_scores(scores: Sequence[Scores], *, by_frames: bool = False) -> Scores:
