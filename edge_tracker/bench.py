@@ -187,7 +187,7 @@ def _describe(
         name=subject.artefact.name,
         backend=choice.backend,
         device=choice.device,
-        precision=choice.precision,
+        precision=subject.artefact.precision,
         size_bytes=subject.artefact.size_bytes,
         update=distribution_of([update.elapsed_ms for update in updates]),
         stages={stage: distribution_of(values) for stage, values in stage_ms.items() if values},
