@@ -14,10 +14,12 @@ import pytest
 from edge_tracker import EdgeTracker
 from edge_tracker.boxes import box_iou
 from edge_tracker.bundle import Bundle
+from edge_tracker.crop import crop_window
 
 SEQUENCES = Path(__file__).parents[2] / "shared" / "data" / "sequences"
 FRAMES = 50
 AGREEMENT_IOU = 0.99
+TIE_PX = 0.01
 NAMES = sorted(folder.name for folder in SEQUENCES.glob("*")) if SEQUENCES.is_dir() else []
 needs_sequences = pytest.mark.skipif(not NAMES, reason=f"no annotated video in {SEQUENCES}")
 
@@ -36,5 +38,11 @@ def test_backends_agree_on_the_first_frames(
         with EdgeTracker(trained_bundle, **options) as tracker:
             tracker.init(images[0], first_box)
             boxes[backend] = [tracker.update(image).box for image in images[1:]]
-    ious = [box_iou(*pair) for pair in zip(*boxes.values(), strict=True)]
-    assert min(ious) > AGREEMENT_IOU
+    for openvino_box, reference_box in zip(*boxes.values(), strict=True):
+        assert box_iou(openvino_box, reference_box) > AGREEMENT_IOU
+        windows = {crop_window(box, 4.5) for box in (openvino_box, reference_box)}
+        if len(windows) == 2:
+            # The official rule rounds to whole pixels: on a tie the two look at other pixels from
+            # here on, and a network that has lost its target multiplies that.
+            np.testing.assert_allclose(openvino_box, reference_box, rtol=0, atol=TIE_PX)
+            break
