@@ -25,6 +25,7 @@ bench: $(VENV)/.convert
 
 # An environment per extra: the file marks that it is installed in the versions of constraints.txt.
 $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'Installing edge-tracker[$*] and what it needs into $(VENV); the first time takes minutes.'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
 	touch $@
 
