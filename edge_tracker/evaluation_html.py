@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_tracker.boxes import Box
 from edge_tracker.crop import Image
 from edge_tracker.draw import line_width_px, mark_truth
-from edge_tracker.evaluation import Evaluation
+from edge_tracker.evaluation_result import Evaluation
 from edge_tracker.evaluation_tables import conditions, overall_table, sequence_table
 from edge_tracker.ground_truth import AnnotatedSequence
 from edge_tracker.html_page import html_page, html_table

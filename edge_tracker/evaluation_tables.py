@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from edge_tracker import __version__
-from edge_tracker.evaluation import Evaluation
+from edge_tracker.evaluation_result import Evaluation
 from edge_tracker.hardware import read_cpu
 from edge_tracker.metrics import (
     CENTRE_THRESHOLDS_PX,

@@ -85,7 +85,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from edge_tracker.commands.printing import print_table, progress_bar, write_json, write_text
-    from edge_tracker.evaluate import evaluate
+    from edge_tracker.evaluation import evaluate
     from edge_tracker.evaluation_html import to_html
     from edge_tracker.evaluation_tables import (
         conditions,
