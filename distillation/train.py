@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,45 +86,47 @@ def train(
         source, recipe.batch_size, features, reuse=recipe.reuse_samples, rank=rank, world=world
     )
     last_step = recipe.steps if stop_at_step is None else min(recipe.steps, stop_at_step)
-    interrupted = catch_signals()
     sums: dict[str, float] = {}
     since = time.perf_counter()
     loader = batch_loader(batches, step, last_step, workers)
-    for batch in shown(loader, recipe, step, visible=rank == 0):
-        factor = learning_rate_factor(step, recipe.steps, recipe.warmup_steps, recipe.decay)
-        scale_learning_rates(optimizers, factor)
-        # Of its own seed: whatever else draws numbers, step s drops the same paths.
-        torch.manual_seed(recipe.seed + step * world + rank)
-        gains = gains_at(recipe, step, len(batch.present), device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16):
-            losses = wrapped(to_device(batch, device), gains)
-        loss = torch.stack(list(losses.values())).sum()
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(objective.parameters(), recipe.gradient_clip)
-        for optimizer in optimizers:
-            optimizer.step()
-        step += 1
+    with until_signalled() as signalled:
+        for batch in shown(loader, recipe, step, visible=rank == 0):
+            factor = learning_rate_factor(step, recipe.steps, recipe.warmup_steps, recipe.decay)
+            scale_learning_rates(optimizers, factor)
+            # Of its own seed: whatever else draws numbers, step s drops the same paths.
+            torch.manual_seed(recipe.seed + step * world + rank)
+            gains = gains_at(recipe, step, len(batch.present), device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bfloat16):
+                losses = wrapped(to_device(batch, device), gains)
+            loss = torch.stack(list(losses.values())).sum()
+            for optimizer in optimizers:
+                optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(objective.parameters(), recipe.gradient_clip)
+            for optimizer in optimizers:
+                optimizer.step()
+            step += 1
 
-        for name, value in {**losses, "loss": loss}.items():
-            sums[name] = sums.get(name, 0.0) + value.item()
-        if rank == 0 and step % LOG_EVERY_STEPS == 0:
-            seconds = time.perf_counter() - since
-            line: dict[str, Any] = {name: total / LOG_EVERY_STEPS for name, total in sums.items()}
-            line |= {"step": step, "learning_rate_factor": factor}
-            line |= {"samples_per_s": LOG_EVERY_STEPS * recipe.batch_size / seconds}
-            if held_out is not None and step % validate_every_steps == 0:
-                line |= validate(objective.network, held_out, device)
-            with (output / LOG).open("a") as log:
-                log.write(json.dumps(line) + "\n")
-            sums, since = {}, time.perf_counter()
-        stop = step == last_step or interrupted()
-        if rank == 0 and (stop or step % save_every_steps == 0):
-            save_run(output, recipe, objective, optimizers, step)
-            draw_curves(output / LOG, output / CURVES)
-        if stop:
-            break
+            for name, value in {**losses, "loss": loss}.items():
+                sums[name] = sums.get(name, 0.0) + value.item()
+            if rank == 0 and step % LOG_EVERY_STEPS == 0:
+                seconds = time.perf_counter() - since
+                line: dict[str, Any] = {
+                    name: total / LOG_EVERY_STEPS for name, total in sums.items()
+                }
+                line |= {"step": step, "learning_rate_factor": factor}
+                line |= {"samples_per_s": LOG_EVERY_STEPS * recipe.batch_size / seconds}
+                if held_out is not None and step % validate_every_steps == 0:
+                    line |= validate(objective.network, held_out, device)
+                with (output / LOG).open("a") as log:
+                    log.write(json.dumps(line) + "\n")
+                sums, since = {}, time.perf_counter()
+            stop = step == last_step or signalled()
+            if rank == 0 and (stop or step % save_every_steps == 0):
+                save_run(output, recipe, objective, optimizers, step)
+                draw_curves(output / LOG, output / CURVES)
+            if stop:
+                break
     return output / CHECKPOINT
 
 
@@ -166,13 +169,19 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     )
 
 
-def catch_signals() -> Callable[[], bool]:
-    """-> a question: was this process asked to stop? A step is finished and saved before it does."""
+@contextmanager
+def until_signalled() -> Iterator[Callable[[], bool]]:
+    """Gives a question: was this process asked to stop? A step is finished and saved first."""
     asked: list[int] = []
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda number, _: asked.append(number))
-    return lambda: bool(asked)
+    # Only the main thread may say how signals are handled.
+    in_main = threading.current_thread() is threading.main_thread()
+    numbers = [signal.SIGTERM, signal.SIGINT] if in_main else []
+    before = [signal.signal(n, lambda number, _: asked.append(number)) for n in numbers]
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 def shown(

@@ -25,7 +25,7 @@ CHUNK = 128
 def open_validation(
     recipe: Recipe, data: Mapping[SourceKind, Path], samples: int = SAMPLES
 ) -> Batch:
-    """The same held-out samples each time. Raises RecipeError for data without a validation split."""
+    """The same held-out samples each time. Raises RecipeError for data that has none."""
     if recipe.data != ("synthetic",):
         raise RecipeError(
             f"recipe {recipe.name}: {', '.join(recipe.data)} has no validation split; leave "
