@@ -12,7 +12,7 @@ from typing import Protocol
 
 import cv2
 
-from edge_tracker.backend import open_graphs
+from edge_tracker.backend import backend_of, open_graphs
 from edge_tracker.boxes import Box
 from edge_tracker.bundle import open_bundle, sha256_of
 from edge_tracker.crop import Image
@@ -74,13 +74,15 @@ class BundleContender:
 
     def identity(self) -> dict[str, str]:
         bundle = open_bundle(self.bundle)
-        artefact = bundle.find(
-            "onnx" if self.backend == "onnxruntime" else self.backend, self.precision
-        )
-        files = bundle.manifest["files"]
-        hashes = [files[path]["sha256"] for path in artefact.files()] if artefact else []
+        hashes = [
+            bundle.manifest["files"][path]["sha256"]
+            for artefact in bundle.artefacts
+            if (backend_of(artefact), artefact.precision) == (self.backend, self.precision)
+            for path in artefact.files()
+        ]
         return {
             "tracker": self.name,
+            "checkpoint": bundle.manifest["source"]["sha256"],
             "files": hashlib.sha256("".join(hashes).encode()).hexdigest(),
             "options": str(asdict(bundle.tracker_defaults)),
         }
