@@ -125,19 +125,20 @@ def matching_artefacts(
 ) -> tuple[Artefact, ...]:
     """The bundle's artefacts for these backends in these precisions, all by default.
 
-    Raises ValueError if there is none.
+    Engines that differ only in the device they were built on count once, as the backend takes the
+    one that fits. Raises ValueError if there is none.
     """
-    chosen = tuple(
-        artefact
-        for artefact in bundle.artefacts
-        if (backends is None or backend_of(artefact) in backends)
-        and (precisions is None or artefact.precision in precisions)
-    )
+    chosen: dict[str, Artefact] = {}
+    for artefact in bundle.artefacts:
+        if (backends is None or backend_of(artefact) in backends) and (
+            precisions is None or artefact.precision in precisions
+        ):
+            chosen.setdefault(artefact.name, artefact)
     if not chosen:
         asked = [f"{' or '.join(names)}" for names in (backends, precisions) if names is not None]
         have = ", ".join(f"{backend_of(a)} {a.precision}" for a in bundle.artefacts) or "none"
         raise ValueError(f"bundle {bundle.path} has nothing for {' in '.join(asked)}, only: {have}")
-    return chosen
+    return tuple(chosen.values())
 
 
 def _find_artefact(

@@ -81,7 +81,7 @@ def _plots(artefact: MeasuredArtefact, scale_ms: float) -> str:
     return (
         f'<section style="margin-top:1.2rem"><h3>{name} <span class="soft">{facts}</span></h3>'
         '<div class="plots">'
-        f'<div class="card">{histogram(artefact.updates_ms, update, scale_ms)}</div>'
-        f'<div class="card">{timeline(artefact.updates_ms, artefact.refresh_frames)}</div></div>'
-        "</section>"
+        f'<div class="card plot">{histogram(artefact.updates_ms, update, scale_ms)}</div>'
+        f'<div class="card plot">{timeline(artefact.updates_ms, artefact.refresh_frames)}</div>'
+        "</div></section>"
     )

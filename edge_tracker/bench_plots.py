@@ -12,7 +12,7 @@ from edge_tracker.latency import Distribution
 from edge_tracker.tracker import STAGES
 
 _WIDTH, _HEIGHT = 420, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 22, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 20, 22, 40
 _BINS = 48
 #: The timeline has no more columns than this; each shows the range of the updates in it.
 _COLUMNS = 180
@@ -79,7 +79,7 @@ def timeline(values_ms: Sequence[float], refresh_frames: Sequence[int]) -> str:
     for frame in refresh_frames:
         x, y = _place((frame + 0.5) / count, values_ms[frame] / top_ms)
         parts.append(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" style="fill:var(--line-1)">'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2" style="fill:var(--line-1)">'
             f"<title>new template, update {frame}: {values_ms[frame]:.2f} ms</title></circle>"
         )
     return _svg("latency of each update in order", parts)
@@ -99,7 +99,8 @@ def stage_bars(stage_mean_ms: Mapping[str, float], update_ms: float, widest_ms: 
         x += width
     label = f"mean update {update_ms:.2f} ms by stage"
     return (
-        f'<svg viewBox="0 0 1000 22" preserveAspectRatio="none" style="height:22px" role="img" '
+        f'<svg viewBox="0 0 1000 22" preserveAspectRatio="none" role="img" '
+        'style="display:block;width:100%;height:22px;margin-bottom:.6rem" '
         f'aria-label="{label}">{"".join(parts)}</svg>'
     )
 

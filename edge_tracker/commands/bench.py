@@ -97,8 +97,6 @@ def run(arguments: argparse.Namespace) -> int:
             on_step=lambda words, done, total: show(done, total, words),
         )
     _print(report)
-    if older is not None:
-        _print_comparison(compare_reports(older, report))
     if arguments.json is not None:
         write_json(arguments.json, report)
     if arguments.html is not None:
@@ -108,6 +106,8 @@ def run(arguments: argparse.Namespace) -> int:
             "nothing could be measured: "
             + "; ".join(f"{failure.what}: {failure.reason}" for failure in report.failures)
         )
+    if older is not None:
+        _print_comparison(compare_reports(older, report))
     return 0
 
 
