@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 
 from distillation.recipe import Recipe, RecipeError
-from distillation.surgery import fit_spec, initial_state, randomise_prediction_tokens
+from distillation.surgery import fit_spec, randomise_prediction_tokens, start_from
 from distillation.teacher import CORNER_HEAD_PREFIX, MixViT, build_mixvit
-from edge_tracker.spec import ModelSpec
 from mixformerv2.checkpoint import infer_spec, read_state_dict
 from mixformerv2.model import MixFormerV2
+
+#: A teacher sees the student's images, whatever it was trained on: its positions are fixed tables.
+IMAGE_SIZES = ("search_size_px", "template_size_px")
 
 
 def build_trained(recipe: Recipe, initial: Path | None) -> MixFormerV2 | MixViT:
@@ -24,12 +26,12 @@ def build_trained(recipe: Recipe, initial: Path | None) -> MixFormerV2 | MixViT:
     """
     torch.manual_seed(recipe.seed)
     spec = replace(recipe.student, depth=recipe.training_depth)
+    network: MixFormerV2 | MixViT
     if recipe.trained == "corner_teacher":
-        if initial is not None:
-            raise RecipeError(f"recipe {recipe.name} trains a corner-head teacher from scratch")
-        return MixViT(spec)
-    network = MixFormerV2(spec)
-    randomise_prediction_tokens(network, recipe.prediction_token_std)
+        network = MixViT(spec)
+    else:
+        network = MixFormerV2(spec)
+        randomise_prediction_tokens(network, recipe.prediction_token_std)
     if initial is None:
         if recipe.removed_blocks or recipe.trained == "score_head":
             raise RecipeError(
@@ -44,8 +46,7 @@ def build_trained(recipe: Recipe, initial: Path | None) -> MixFormerV2 | MixViT:
         found = infer_spec(state, num_heads=num_heads)
     if problems := fit_spec(found, spec):
         raise RecipeError(f"recipe {recipe.name} does not fit {initial}: {'; '.join(problems)}")
-    taken, _ = initial_state(state, network)
-    network.load_state_dict(taken, strict=False)
+    start_from(network, state)
     return network
 
 
@@ -69,7 +70,9 @@ def build_teacher(recipe: Recipe, path: Path | None) -> MixFormerV2 | MixViT | N
                 f"and width {found.width}, the student {recipe.student.bins} and "
                 f"{recipe.student.width}"
             )
-        teacher = _at_sizes(state, found, recipe.student)
+        sizes = {name: getattr(recipe.student, name) for name in IMAGE_SIZES}
+        teacher = MixFormerV2(replace(found, **sizes))
+        start_from(teacher, state)
     for student_block, teacher_block in recipe.feature_pairs:
         if student_block >= recipe.training_depth or teacher_block >= teacher.spec.depth:
             raise RecipeError(
@@ -77,19 +80,6 @@ def build_teacher(recipe: Recipe, path: Path | None) -> MixFormerV2 | MixViT | N
                 f"the teacher's block {teacher_block} of {teacher.spec.depth}"
             )
     return teacher.eval()
-
-
-def _at_sizes(state: dict[str, torch.Tensor], found: ModelSpec, wanted: ModelSpec) -> MixFormerV2:
-    network = MixFormerV2(
-        replace(
-            found,
-            search_size_px=wanted.search_size_px,
-            template_size_px=wanted.template_size_px,
-        )
-    )
-    taken, _ = initial_state(state, network)
-    network.load_state_dict(taken, strict=False)
-    return network
 
 
 def _depth(state: dict[str, torch.Tensor]) -> int:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from distillation.teacher import MixViT
 from edge_tracker.spec import ModelSpec
 from mixformerv2.model import MixFormerV2
 
@@ -78,20 +79,16 @@ def fit_spec(found: ModelSpec, wanted: ModelSpec) -> list[str]:
     return problems
 
 
-def initial_state(
-    state: Mapping[str, Tensor], network: MixFormerV2
-) -> tuple[dict[str, Tensor], list[str]]:
-    """What of a checkpoint goes into a new network, and the names of tensors that stay random.
+def start_from(network: MixFormerV2 | MixViT, state: Mapping[str, Tensor]) -> None:
+    """Give a network all weights of a checkpoint that it has; its others stay random.
 
-    The MLPs are narrowed where the network's are; positions and what the network lacks are left
-    out.
+    MLPs are narrowed where the network's are. Positions are the network's own, of its image sizes.
     """
     fresh = network.state_dict()
+    positions = ("backbone.pos_embed_s", "backbone.pos_embed_t")
     narrowed = narrow_mlps(state, network.spec.mlp_hidden)
-    fixed = ("backbone.pos_embed_s", "backbone.pos_embed_t")
-    taken = {k: v for k, v in narrowed.items() if k in fresh and k not in fixed}
-    missing = [name for name in fresh if name not in taken and name not in fixed]
-    return taken, missing
+    taken = {k: v for k, v in narrowed.items() if k in fresh and k not in positions}
+    network.load_state_dict(taken, strict=False)
 
 
 def randomise_prediction_tokens(network: MixFormerV2, std: float) -> None:

@@ -221,16 +221,17 @@ class Renderer:
 
 
 def _search_jitter(rng: np.random.Generator, size_px: int) -> tuple[float, NDArray[np.float64]]:
-    """Target size and centre in the search crop: usually as one frame's motion leaves it, at times
-    half lost.
+    """Target size and centre in the search crop.
+
+    Mostly anywhere in it, as the paper has it: a network that learns to expect the middle follows
+    its own errors. Else as one frame's motion leaves it.
     """
-    half_lost = rng.random() < 0.25
-    target_px = size_px / SEARCH_FACTOR * np.exp(rng.normal(0, 0.35 if half_lost else 0.15))
-    if half_lost:
-        reach = size_px / 2 - 0.35 * target_px
-        offset = rng.uniform(-1, 1, 2) * reach
+    anywhere = rng.random() < 0.7
+    target_px = size_px / SEARCH_FACTOR * np.exp(rng.normal(0, 0.3 if anywhere else 0.12))
+    if anywhere:
+        offset = rng.uniform(-1, 1, 2) * (size_px / 2 - 0.4 * target_px)
     else:
-        offset = rng.normal(0, 0.45, 2) * target_px
+        offset = rng.normal(0, 0.4, 2) * target_px
     return float(target_px), np.array([size_px / 2, size_px / 2]) - 0.5 + offset
 
 

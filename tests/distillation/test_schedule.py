@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from distillation.schedule import branch_gain, learning_rate_factor
@@ -14,7 +16,7 @@ def test_gamma_is_half_a_cosine_from_one_to_zero(step: int, gain: float) -> None
 
 def test_gamma_falls_slowly_at_both_ends() -> None:
     gains = [branch_gain(step, 40) for step in range(41)]
-    falls = [before - after for before, after in zip(gains, gains[1:], strict=False)]
+    falls = [before - after for before, after in pairwise(gains)]
     assert falls[0] < falls[20] > falls[-1] > 0
 
 

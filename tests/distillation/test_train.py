@@ -237,10 +237,13 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
         build_trained(RECIPE, broken)
 
 
-def test_a_corner_teacher_is_trained_from_scratch(tmp_path: Path) -> None:
-    path = save(MixViT(SPEC), tmp_path / "teacher.pth.tar")
-    with pytest.raises(RecipeError, match="from scratch"):
-        build_trained(replace(RECIPE, trained="corner_teacher"), path)
+def test_a_corner_teacher_may_start_from_a_trackers_backbone(tmp_path: Path) -> None:
+    tracker = lively_network(SPEC)
+    recipe = replace(RECIPE, trained="corner_teacher")
+    teacher = build_trained(recipe, save(tracker, tmp_path / "tracker.pth.tar"))
+    assert isinstance(teacher, MixViT)
+    qkv = "blocks.1.attn.qkv.weight"
+    assert teacher.backbone.state_dict()[qkv].equal(tracker.backbone.state_dict()[qkv])
 
 
 def test_loading_a_run_of_no_folder_starts_at_zero(tmp_path: Path) -> None:
