@@ -60,5 +60,5 @@ def _number_layers(layers: Iterable[ElementTree.Element]) -> None:
     another file each time.
     """
     for layer in layers:
-        if counted := re.fullmatch(r"([A-Za-z]+)_\d+", layer.attrib["name"]):
-            layer.attrib["name"] = f"{counted[1]}_{layer.attrib['id']}"
+        if counted := re.fullmatch(r"([A-Za-z]+)_\d+(_[a-z]+)?", layer.attrib["name"]):
+            layer.attrib["name"] = f"{counted[1]}_{layer.attrib['id']}{counted[2] or ''}"

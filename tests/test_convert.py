@@ -77,7 +77,7 @@ def test_tracker_defaults_travel_with_the_bundle(tiny_checkpoint: Path, tmp_path
     options = TrackerOptions(update_interval=200, lost_search_factor=6.0)
     bundle = convert_checkpoint(tiny_checkpoint, tmp_path / "b", targets=["onnx"], tracker=options)
     assert open_bundle(tmp_path / "b").tracker_defaults == options
-    assert [artefact.name for artefact in bundle.artefacts] == ["onnx/fp32"]
+    assert [artefact.name for artefact in bundle.artefacts] == ["onnx/fp32", "onnx/fp16"]
 
 
 def test_each_step_is_announced_once_and_in_order(tiny_checkpoint: Path, tmp_path: Path) -> None:
