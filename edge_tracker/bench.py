@@ -32,7 +32,13 @@ from edge_tracker.latency import (
     play_camera,
     timing_overhead_us,
 )
-from edge_tracker.machine import CpuSeconds, read_cpu_seconds, read_power_mode, read_state
+from edge_tracker.machine import (
+    CpuSeconds,
+    read_cpu_seconds,
+    read_power_mode,
+    read_state,
+    with_nvidia_smi,
+)
 from edge_tracker.synthetic_clip import render_clip
 from edge_tracker.tracker import STAGES, EdgeTracker
 from edge_tracker.verification import ArtefactVerification, verify
@@ -111,10 +117,11 @@ def benchmark(
                 continue
             subjects.append(Subject(artefact, trackers.enter_context(tracker), timer))
 
-        before, cpu_before, own_s = read_state(), read_cpu_seconds(), time.process_time()
+        before, cpu_before = with_nvidia_smi(read_state()), read_cpu_seconds()
+        own_s = time.process_time()
         failures += measure_in_turns(subjects, pace, settings, step)
         own_s = time.process_time() - own_s
-        after, cpu_after = read_state(), read_cpu_seconds()
+        cpu_after, after = read_cpu_seconds(), with_nvidia_smi(read_state())
 
         cameras: dict[str, CameraRun] = {}
         if target_fps is not None:

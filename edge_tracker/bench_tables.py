@@ -92,8 +92,9 @@ def _machine(report: BenchReport) -> Iterator[tuple[str, str]]:
     yield "governor", ", ".join(before.governors) or "not told by this system"
     yield "CPU clock", _then_now(_clock(before), _clock(after))
     if before.gpu_mhz is not None:
-        lock = "locked" if before.gpu_clock_locked else "not locked (jetson_clocks is off)"
-        yield "GPU clock", f"{_then_now(before.gpu_mhz, after.gpu_mhz, ' MHz')}, {lock}"
+        locks = {True: ", locked", False: ", not locked (jetson_clocks is off)", None: ""}
+        clock = _then_now(before.gpu_mhz, after.gpu_mhz, " MHz")
+        yield "GPU clock", clock + locks[before.gpu_clock_locked]
     if report.power_mode is not None:
         yield "nvpmodel", report.power_mode
     if nvidia.l4t is not None:

@@ -15,6 +15,8 @@ EPILOG = """\
 examples:
   edge-tracker convert mixformerv2_small.pth.tar -o small.bundle
   edge-tracker track small.bundle clip.mp4 --box 310,170,60,80 --save tracked.mp4
+  edge-tracker verify small.bundle
+  edge-tracker bench small.bundle --html bench.html
   edge-tracker inspect small.bundle
   edge-tracker doctor
 

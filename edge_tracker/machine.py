@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge_tracker.hardware import read_text
@@ -19,8 +19,8 @@ class MachineState:
     """At one moment; empty or None where the system does not tell.
 
     governors: distinct ones of the CPU cores. cpu_mhz: mean over cores. throttle_events: of the
-    CPU cores since the system started. power_w: by rail. gpu_mhz: of a Jetson's GPU;
-    gpu_clock_locked: whether that may not change, as after `jetson_clocks`.
+    CPU cores since the system started. power_w: by rail. gpu_clock_locked: whether a Jetson's GPU
+    keeps its clock, as after `jetson_clocks`.
     """
 
     governors: tuple[str, ...]
@@ -90,17 +90,43 @@ def read_power_mode() -> str | None:
     command = shutil.which("nvpmodel")
     if command is None:
         return None
-    try:
-        answer = subprocess.run(
-            [command, "-q"], capture_output=True, text=True, timeout=10, check=False
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return None
+    answer = _answer_of([command, "-q"])
     for line in answer.splitlines():
         name, separator, mode = line.partition("NV Power Mode:")
         if separator and not name.strip():
             return mode.strip()
     return None
+
+
+def with_nvidia_smi(state: MachineState) -> MachineState:
+    """Temperature, power and clock of the first NVIDIA card added, where `nvidia-smi` tells them.
+
+    It starts a process: not for use while something is measured. Jetsons have no such command.
+    """
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return state
+    query = "--query-gpu=temperature.gpu,power.draw,clocks.sm"
+    answer = _answer_of([command, query, "--format=csv,noheader,nounits"])
+    try:
+        celsius, watts, mhz = (float(cell) for cell in answer.splitlines()[0].split(","))
+    except (IndexError, ValueError):
+        return state
+    return replace(
+        state,
+        temperatures_c={**state.temperatures_c, "GPU": celsius},
+        power_w={**state.power_w, "GPU": watts},
+        gpu_mhz=mhz,
+    )
+
+
+def _answer_of(command: list[str]) -> str:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
 
 
 def _jetson_gpu(root: Path) -> Path | None:

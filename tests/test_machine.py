@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_tracker import machine
-from edge_tracker.machine import read_cpu_seconds, read_power_mode, read_state
+from edge_tracker.machine import read_cpu_seconds, read_power_mode, read_state, with_nvidia_smi
 
 
 def describe(root: Path, files: dict[str, str]) -> Path:
@@ -104,3 +104,15 @@ def test_power_mode(monkeypatch: pytest.MonkeyPatch) -> None:
     answer = subprocess.CompletedProcess((), 0, "NV Power Mode: MAXN_SUPER\n2\n", "")
     monkeypatch.setattr(machine.subprocess, "run", lambda *a, **k: answer)
     assert read_power_mode() == "MAXN_SUPER"
+
+
+def test_an_nvidia_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = read_state(tmp_path)
+    monkeypatch.setattr(machine.shutil, "which", lambda name: None)
+    assert with_nvidia_smi(state) == state
+    monkeypatch.setattr(machine.shutil, "which", lambda name: f"/usr/bin/{name}")
+    answers = iter(["41, 68.50, 1980\n39, 70.1, 1410\n", "41, [N/A], 1980\n", ""])
+    monkeypatch.setattr(machine, "_answer_of", lambda command: next(answers))
+    card = with_nvidia_smi(state)
+    assert (card.temperatures_c, card.power_w, card.gpu_mhz) == ({"GPU": 41.0}, {"GPU": 68.5}, 1980)
+    assert with_nvidia_smi(state) == with_nvidia_smi(state) == state
