@@ -28,7 +28,7 @@ from edge_tracker.errors import BackendUnavailable, EdgeTrackerError
 from edge_tracker.golden import LIMITS
 from edge_tracker.verification import ArtefactVerification, Verification
 from tests.fake_graphs import bundle_without_files
-from tests.test_latency import FakeClock, SlowNetwork
+from tests.slow_networks import FakeClock, SlowNetwork
 
 FORMATS = {"fast": ("openvino", "fp16"), "slow": ("onnx", "fp32"), "broken": ("openvino", "int8")}
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_tracker import EdgeTracker, TrackerOptions, tracker
-from edge_tracker.backend import Graphs
 from edge_tracker.latency import (
     Distribution,
     Pace,
@@ -22,54 +20,11 @@ from edge_tracker.latency import (
     timing_overhead_us,
 )
 from edge_tracker.tracker import STAGES
-from tests.fake_graphs import FakeNetwork, FakeSearchGraph, FakeTemplateGraph, bundle_without_files
+from tests.fake_graphs import FakeNetwork, bundle_without_files
+from tests.slow_networks import FakeClock, SlowNetwork
 
 BOX = (100.0, 80.0, 40.0, 40.0)
 FRAME = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
-
-
-class FakeClock:
-    """Stands still but for sleeps."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-    def sleep(self, seconds: float) -> None:
-        self.now_s += seconds
-
-
-@dataclass
-class SlowNetwork(FakeNetwork):
-    """Takes milliseconds of a fake clock: each search, and each wait for a refreshed template."""
-
-    clock: FakeClock = field(default_factory=FakeClock)
-    search_ms: Callable[[int], float] = lambda frame: 10.0
-    wait_ms: float = 3.0
-
-    def graphs(self) -> Graphs:
-        choice = super().graphs().choice
-        return Graphs(SlowTemplateGraph(self), SlowSearchGraph(self), choice)
-
-
-class SlowTemplateGraph(FakeTemplateGraph):
-    def start(self, inputs: Mapping[str, Any]) -> Callable[[], Mapping[str, Any]]:
-        collect = super().start(inputs)
-
-        def collect_slowly() -> Mapping[str, Any]:
-            self.network.clock.sleep(self.network.wait_ms / 1e3)
-            return collect()
-
-        return collect_slowly
-
-
-class SlowSearchGraph(FakeSearchGraph):
-    def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        frame = len(self.network.searches)
-        self.network.clock.sleep(self.network.search_ms(frame) / 1e3)
-        return super().run(inputs)
 
 
 def timed_tracker(
