@@ -101,10 +101,10 @@ def box_overlaps(a_xywh: Array, b_xywh: Array, bound_xyxy: Box | None = None) ->
     a_low, a_high = _corners(a_xywh, bound_xyxy)
     b_low, b_high = _corners(b_xywh, bound_xyxy)
     shared = np.maximum(np.minimum(a_high, b_high) - np.maximum(a_low, b_low), 0).prod(axis=1)
+    # Areas by the corners, not by width and height: thus equal boxes overlap by 1 and not by more.
     union = (a_high - a_low).prod(axis=1) + (b_high - b_low).prod(axis=1) - shared
     overlaps: Array = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    # Rounding can lift the overlap of equal boxes above 1, and so above the last threshold.
-    return np.minimum(overlaps, 1.0)
+    return overlaps
 
 
 def mean_scores(scores: Sequence[Scores], *, by_frames: bool = False) -> Scores:

@@ -239,6 +239,16 @@ def test_result_files_are_as_the_toolkits_read_them(
     np.testing.assert_array_equal(again.times_s, trajectory.times_s)
 
 
+def test_boxes_are_written_last_as_the_sign_that_all_is_there(tmp_path: Path) -> None:
+    frames = (Path("1.png"), Path("2.png"))
+    boxes = np.array([(1.0, 2, 3, 4), (1, 2, 3, 4)])
+    sequence = AnnotatedSequence("s", "plain", frames, boxes, None, Path("groundtruth.txt"))
+    (tmp_path / "times" / "s_time.txt").mkdir(parents=True)
+    with pytest.raises(ValueError, match="not a regular file"):
+        write_results(tmp_path, sequence, Trajectory(boxes, np.ones(2)))
+    assert read_results(tmp_path, sequence) is None
+
+
 def test_an_interrupted_evaluation_goes_on_where_it_stopped(dataset: Path, tmp_path: Path) -> None:
     log, results = tmp_path / "log", tmp_path / "results"
     seer = Seer(error_px=1.2345, log=log)

@@ -100,6 +100,14 @@ def test_thresholds_on_boxes_that_can_be_counted_by_hand(
     assert scores.precision_20px == pytest.approx(precision)
 
 
+def test_equal_boxes_do_not_overlap_by_more_than_one() -> None:
+    """Unrounded, intersection over union of these is 1.0000000000000002 and more."""
+    boxes = random_boxes(3, 500)
+    assert max(box_iou(tuple(box), tuple(box)) for box in boxes) > 1
+    assert box_overlaps(boxes, boxes).max() == 1
+    assert score_boxes(boxes, boxes).success_auc == pytest.approx(20 / 21, abs=1e-15)
+
+
 def test_the_first_frame_counts_in_curves_but_not_in_average_overlap() -> None:
     lost = np.array([TRUTH[0], (100, 100, 5, 5), (100, 100, 5, 5)])
     scores = score_boxes(lost, TRUTH)
