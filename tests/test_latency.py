@@ -200,3 +200,10 @@ def test_one_slow_update_costs_one_deadline_and_the_frames_in_between() -> None:
     assert run.dropped == 2
     assert run.deadline_misses == 1
     assert run.latency.max == pytest.approx(35.0, abs=0.1)
+
+
+@pytest.mark.parametrize(("update_ms", "missed"), [(9.5, False), (10.5, True)])
+def test_a_deadline_is_the_time_between_frames(update_ms: float, missed: bool) -> None:
+    run, seen = play(lambda i: update_ms if i == 5 else 1.0)
+    assert run.deadline_misses == missed
+    assert len(seen) + run.dropped == 40

@@ -45,13 +45,13 @@ def damage_onnx(folder: Path, graph: str, damage: Damage) -> None:
     onnx.save(model, path)
 
 
-def scale_tensor(number: int) -> Damage:
-    """Scale the weight matrix of this number in the graph by 1.05."""
+def scale_tensor(number: int, factor: float = 1.05) -> Damage:
+    """Scale the weight matrix of this number in the graph."""
 
     def damage(model: onnx.ModelProto) -> None:
         matrices = [t for t in model.graph.initializer if len(t.dims) >= 2 and min(t.dims) > 4]
         tensor = matrices[number]
-        scaled = (numpy_helper.to_array(tensor) * 1.05).astype(np.float32)
+        scaled = (numpy_helper.to_array(tensor) * factor).astype(np.float32)
         tensor.CopyFrom(numpy_helper.from_array(scaled, tensor.name))
 
     return damage
@@ -106,6 +106,7 @@ def test_an_undamaged_bundle_passes(trained_bundle: Bundle, cache_dir: Path) -> 
     [
         ("search", scale_tensor(0)),
         ("template", scale_tensor(3)),
+        ("search", scale_tensor(0, np.nan)),
         ("search", swap_left_and_right),
         ("search", swap_blue_and_red),
     ],
