@@ -94,7 +94,7 @@ def evaluate(
     for name, outcome in _run_all(run, found, jobs):
         outcomes[name] = outcome
         on_sequence(len(outcomes), len(found), name)
-    return _evaluation(dataset, found, names, outcomes, camera_fps, jobs)
+    return _evaluation(dataset, found, run, outcomes, jobs)
 
 
 def _chosen(found: list[SequenceFolder], only: Sequence[str] | None) -> list[SequenceFolder]:
@@ -168,11 +168,11 @@ def _run_all(
 def _evaluation(
     dataset: str | Path,
     found: Sequence[SequenceFolder],
-    contenders: Sequence[str],
+    run: _Run,
     outcomes: dict[str, list[SequenceResult | Failure]],
-    camera_fps: float | None,
     jobs: int,
 ) -> Evaluation:
+    contenders = [contender.name for contender in run.contenders]
     failures: list[Failure] = []
     results: dict[str, dict[str, SequenceResult]] = {name: {} for name in contenders}
     for sequence in found:
@@ -194,6 +194,7 @@ def _evaluation(
         sequences=tuple(finished),
         results=results,
         failures=tuple(failures),
-        camera_fps=camera_fps,
+        camera_fps=run.camera_fps,
+        num_threads=run.num_threads,
         jobs=jobs,
     )

@@ -46,6 +46,7 @@ class Evaluation:
     results: dict[str, dict[str, SequenceResult]]
     failures: tuple[Failure, ...]
     camera_fps: float | None
+    num_threads: int | None
     jobs: int
 
     def scores(self, contender: str) -> dict[str, Scores]:

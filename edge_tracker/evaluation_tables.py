@@ -74,10 +74,12 @@ def sequence_table(evaluation: Evaluation) -> Table:
 def conditions(evaluation: Evaluation) -> str:
     """One line about what was evaluated, where and how."""
     cpu = read_cpu(Path("/"))
+    failed = {failure.sequence for failure in evaluation.failures} - set(evaluation.sequences)
     parts = [
-        f"{len(evaluation.sequences)} sequences, layout {evaluation.layout}",
+        f"{len(evaluation.sequences)} of {len(evaluation.sequences) + len(failed)} sequences, "
+        f"layout {evaluation.layout}",
         f"{_frames_after_first(evaluation)} frames after the first ones",
-        f"{cpu.model}, {cpu.usable_cores} cores",
+        f"{cpu.model}, {cpu.usable_cores} cores, {evaluation.num_threads or 'all'} threads",
         f"edge-tracker {__version__}",
     ]
     if evaluation.camera_fps is not None:
@@ -108,6 +110,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "conditions": conditions(evaluation),
         "python": platform.python_version(),
         "camera_fps": evaluation.camera_fps,
+        "num_threads": evaluation.num_threads,
         "jobs": evaluation.jobs,
         "thresholds": {
             "success_curve": OVERLAP_THRESHOLDS.tolist(),
