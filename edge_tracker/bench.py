@@ -157,6 +157,9 @@ def benchmark(
     )
     other_load = _other_load(cpu_before, cpu_after, own_s)
     overhead_us = timing_overhead_us(clock)
+    warnings = warnings_about(
+        measured, before=before, after=after, other_load=other_load, overhead_us=overhead_us
+    )
     return BenchReport(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         bundle=str(bundle.path),
@@ -170,10 +173,8 @@ def benchmark(
         overhead_us=overhead_us,
         artefacts=measured,
         failures=tuple(failures),
-        warnings=warnings_about(
-            measured, before=before, after=after, other_load=other_load, overhead_us=overhead_us
-        ),
-        recommendation=recommend(measured),
+        warnings=warnings,
+        recommendation=recommend(measured, warnings),
     )
 
 

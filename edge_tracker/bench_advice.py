@@ -23,8 +23,11 @@ TAIL_SAMPLES = 5
 NOISE = 0.05
 
 
-def recommend(artefacts: Sequence[MeasuredArtefact]) -> Recommendation:
-    """The lowest median `update()` among those verified here; the more exact one of equals."""
+def recommend(artefacts: Sequence[MeasuredArtefact], warnings: Sequence[str]) -> Recommendation:
+    """The lowest median `update()` among those verified here; the more exact one of equals.
+
+    warnings: of these figures; where there are any, the recommendation is called provisional.
+    """
     sound = [a for a in artefacts if a.verification and a.verification.status == "passed"]
     unsound = [a for a in artefacts if a not in sound]
     if not sound:
@@ -58,6 +61,8 @@ def recommend(artefacts: Sequence[MeasuredArtefact]) -> Recommendation:
     if best is fastest and len(equals) > 1:
         parts.append(f"{', '.join(tied)} within {NOISE:.0%} of it")
     parts += [f"{a.name} is left out: {_verdict(a)}" for a in unsound]
+    if warnings:
+        parts.append("provisional, as there are warnings about these figures")
     return Recommendation(best.name, "; ".join(parts))
 
 

@@ -101,11 +101,17 @@ def measured(
 def test_the_fastest_that_is_right_is_recommended(
     artefacts: list[tuple[str, float, str | None]], best: str | None, words: str
 ) -> None:
-    chosen = recommend([measured(name, ms, status=status) for name, ms, status in artefacts])
+    chosen = recommend([measured(name, ms, status=status) for name, ms, status in artefacts], ())
     assert chosen.artefact == best
     assert words in chosen.reason
     if best is not None:
         assert "its box error of 0.003 px is within the limit" in chosen.reason
+
+
+def test_a_recommendation_on_doubtful_figures_is_provisional() -> None:
+    artefacts = [measured("a/fp32", 5.0)]
+    assert "provisional" not in recommend(artefacts, ()).reason
+    assert "provisional" in recommend(artefacts, ("other load",)).reason
 
 
 def warn(
