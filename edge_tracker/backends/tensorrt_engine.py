@@ -126,8 +126,8 @@ class TensorRtGraph:
         """Raises ValueError for tensors that the engine does not take, EdgeTrackerError if CUDA
         fails.
         """
-        targets = self._check(inputs)
         with self._on_device():
+            targets = self._check(inputs)
             self._fill(inputs, targets)
             self._bind(inputs, targets)
             self._submit(targets)

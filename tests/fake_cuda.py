@@ -1,0 +1,270 @@
+"""A CUDA driver whose device memory is bytes of this process, with the interface of
+`pycuda.driver` and of `cuda.bindings.driver` as far as they are used.
+
+As on a device, work waits on its stream until somebody waits for it, so that memory which is
+overwritten too early, or read too early, gives wrong results here too. It insists on a current
+context for every call, and remembers the calls.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+FIRST_HANDLE = 0x1000
+
+
+class CudaError(Exception):
+    pass
+
+
+class CudaMemoryError(CudaError):
+    pass
+
+
+class FakeCuda:
+    """calls: names of the calls, in order. memory_bytes: of the device. crash: once set, what waits
+    for the device fails, as after an illegal access.
+    """
+
+    Error = CudaError
+    MemoryError = CudaMemoryError
+
+    def __init__(self, memory_bytes: int = 1 << 30) -> None:
+        self.calls: list[str] = []
+        self.memory_bytes = memory_bytes
+        self.crash = False
+        self.memory: dict[int, bytearray] = {}
+        self.made: Counter[str] = Counter()
+        self.released: Counter[str] = Counter()
+        self.streams: dict[int, list[Any]] = {}
+        self.capturing: dict[int, list[Callable[[], None]]] = {}
+        self.stacks: dict[int, list[Any]] = {}
+        self._next = FIRST_HANDLE
+        self.Stream = lambda: FakeStream(self)
+        self.Event = lambda: FakeEvent(self)
+        self.Device = lambda ordinal: SimpleNamespace(
+            retain_primary_context=lambda: FakePrimaryContext(self, ordinal)
+        )
+
+    @property
+    def stack(self) -> list[Any]:
+        """Contexts of the calling thread, the current one last."""
+        return self.stacks.setdefault(threading.get_ident(), [])
+
+    def called(self, name: str) -> None:
+        if not self.stack:
+            raise CudaError(f"{name}: no context is current")
+        self.calls.append(name)
+
+    def make(self, kind: str) -> int:
+        self.made[kind] += 1
+        self._next += FIRST_HANDLE
+        return self._next
+
+    def leaks(self) -> dict[str, int]:
+        """What was made and not released, or released more than once."""
+        kinds = {*self.made, *self.released}
+        differences = {kind: self.made[kind] - self.released[kind] for kind in kinds}
+        left_current = {"current context": sum(len(stack) for stack in self.stacks.values())}
+        return {kind: count for kind, count in {**differences, **left_current}.items() if count}
+
+    def enqueue(self, handle: int, work: Callable[[], None]) -> None:
+        self.capturing.get(handle, self.streams[handle]).append(work)
+
+    def wait(self, handle: int, until: object = None) -> None:
+        """Do the work on a stream, up to a mark or all of it."""
+        queue = self.streams[handle]
+        if self.crash:
+            queue.clear()
+            raise CudaError("an illegal memory access was encountered")
+        while queue:
+            work = queue.pop(0)
+            if callable(work):
+                work()
+            if work is until:
+                return
+
+    def array(self, address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
+        """The device's memory at an address."""
+        count = int(np.prod(shape))
+        return np.frombuffer(self.memory[address], dtype, count).reshape(shape)
+
+    # pycuda.driver
+
+    def init(self) -> None:
+        self.calls.append("init")
+
+    def mem_get_info(self) -> tuple[int, int]:
+        used = sum(len(block) for block in self.memory.values())
+        return self.memory_bytes - used, self.memory_bytes
+
+    def mem_alloc(self, size: int) -> Any:
+        self.called("mem_alloc")
+        if size > self.mem_get_info()[0]:
+            raise CudaMemoryError("cuMemAlloc failed: out of memory")
+        return FakeAllocation(self, size)
+
+    def pagelocked_empty(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
+        self.called("pagelocked_empty")
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        return np.ndarray(shape, dtype, buffer=FakePageLocked(self, size))
+
+    def memcpy_htod_async(self, address: int, host: np.ndarray[Any, Any], stream: Any) -> None:
+        self.called("copy in")
+        assert host.flags.c_contiguous
+
+        def copy() -> None:
+            self.memory[address][: host.nbytes] = host.tobytes()
+
+        self.enqueue(stream.handle, copy)
+
+    def memcpy_dtoh_async(self, host: np.ndarray[Any, Any], address: int, stream: Any) -> None:
+        self.called("copy out")
+
+        def copy() -> None:
+            host[...] = self.array(address, host.shape, host.dtype)
+
+        self.enqueue(stream.handle, copy)
+
+
+class FakePrimaryContext:
+    def __init__(self, cuda: FakeCuda, ordinal: int) -> None:
+        self._cuda = cuda
+        self.ordinal = ordinal
+        cuda.make("context")
+
+    def push(self) -> None:
+        self._cuda.stack.append(self)
+
+    def pop(self) -> None:
+        assert self._cuda.stack.pop() is self
+
+    def detach(self) -> None:
+        assert self._cuda.stack.pop() is self
+        self._cuda.released["context"] += 1
+
+
+class FakeAllocation:
+    def __init__(self, cuda: FakeCuda, size: int) -> None:
+        self._cuda = cuda
+        self._address = cuda.make("device memory")
+        cuda.memory[self._address] = bytearray(size)
+
+    def __int__(self) -> int:
+        return self._address
+
+    def free(self) -> None:
+        self._cuda.called("free")
+        self._cuda.released["device memory"] += 1
+        del self._cuda.memory[self._address]
+
+
+class FakePageLocked(bytearray):
+    def __init__(self, cuda: FakeCuda, size: int) -> None:
+        super().__init__(size)
+        self._cuda = cuda
+        cuda.make("page-locked memory")
+
+    def free(self) -> None:
+        self._cuda.called("free page-locked")
+        self._cuda.released["page-locked memory"] += 1
+
+
+class FakeStream:
+    def __init__(self, cuda: FakeCuda) -> None:
+        cuda.called("Stream")
+        self._cuda = cuda
+        self.handle = cuda.make("stream")
+        cuda.streams[self.handle] = []
+
+    def synchronize(self) -> None:
+        self._cuda.called("synchronise stream")
+        self._cuda.wait(self.handle)
+
+    def __del__(self) -> None:
+        if self._cuda.stack:
+            self._cuda.released["stream"] += 1
+
+
+class FakeEvent:
+    def __init__(self, cuda: FakeCuda) -> None:
+        cuda.called("Event")
+        self._cuda = cuda
+        self._handle = 0
+        self._mark: object = None
+        cuda.make("event")
+
+    def record(self, stream: FakeStream) -> None:
+        self._cuda.called("record event")
+        self._handle, self._mark = stream.handle, object()
+        self._cuda.streams[stream.handle].append(self._mark)
+
+    def query(self) -> bool:
+        self._cuda.called("query event")
+        return self._mark is None or self._mark not in self._cuda.streams[self._handle]
+
+    def synchronize(self) -> None:
+        self._cuda.called("synchronise")
+        if not (self._mark is None or self._mark not in self._cuda.streams[self._handle]):
+            self._cuda.wait(self._handle, self._mark)
+
+    def __del__(self) -> None:
+        if self._cuda.stack:
+            self._cuda.released["event"] += 1
+
+
+class FakeGraphDriver:
+    """`cuda.bindings.driver`. refuse: name of the call that fails."""
+
+    CUresult = SimpleNamespace(CUDA_SUCCESS=0)
+    CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1)
+    CUstream = int
+
+    def __init__(self, cuda: FakeCuda, refuse: str = "") -> None:
+        self._cuda = cuda
+        self.refuse = refuse
+
+    def _status(self, name: str) -> int:
+        self._cuda.called(name)
+        return 901 if name == self.refuse else 0
+
+    def cuStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:
+        status = self._status("cuStreamBeginCapture")
+        if status == 0:
+            self._cuda.capturing[stream] = []
+        return (status,)
+
+    def cuStreamEndCapture(self, stream: int) -> tuple[int, Any]:
+        work = self._cuda.capturing.pop(stream)
+        status = self._status("cuStreamEndCapture")
+        if status == 0:
+            self._cuda.make("graph")
+        return status, work if status == 0 else None
+
+    def cuGraphInstantiate(self, graph: Any, flags: int) -> tuple[int, Any]:
+        assert flags == 0
+        status = self._status("cuGraphInstantiate")
+        if status == 0:
+            self._cuda.make("executable graph")
+        return status, list(graph) if status == 0 else None
+
+    def cuGraphLaunch(self, executable: Any, stream: int) -> tuple[int]:
+        status = self._status("cuGraphLaunch")
+        if status == 0:
+            self._cuda.streams[stream].extend(executable)
+        return (status,)
+
+    def cuGraphDestroy(self, graph: Any) -> tuple[int]:
+        self._cuda.released["graph"] += 1
+        return (self._status("cuGraphDestroy"),)
+
+    def cuGraphExecDestroy(self, executable: Any) -> tuple[int]:
+        self._cuda.released["executable graph"] += 1
+        executable.clear()
+        return (self._status("cuGraphExecDestroy"),)
