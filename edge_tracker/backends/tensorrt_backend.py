@@ -18,9 +18,11 @@ from edge_tracker.hardware import Nvidia, read_nvidia
 def engines_of(bundle: Bundle, precision: str | None) -> tuple[Artefact, ...]:
     """The bundle's engines of this precision, or all, the most exact first."""
     wanted = PRECISIONS if precision is None else (precision,)
-    engines = [artefact for artefact in bundle.artefacts if artefact.format == "tensorrt"]
     return tuple(
-        engine for candidate in wanted for engine in engines if engine.precision == candidate
+        artefact
+        for candidate in wanted
+        for artefact in bundle.artefacts
+        if (artefact.format, artefact.precision) == ("tensorrt", candidate)
     )
 
 
