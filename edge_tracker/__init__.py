@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from edge_tracker.bench import benchmark
+    from edge_tracker.bench.benchmark import benchmark
     from edge_tracker.bundle import Bundle, open_bundle
     from edge_tracker.cv2_adapter import Cv2Tracker
     from edge_tracker.errors import (
@@ -60,7 +60,7 @@ _HOME = {
     "Evaluation": "evaluation_result",
     "TrackResult": "tracker",
     "TrackerOptions": "options",
-    "benchmark": "bench",
+    "benchmark": "bench.benchmark",
     "evaluate": "evaluation",
     "open_bundle": "bundle",
     "verify": "verification",

@@ -13,16 +13,17 @@ from typing import Any
 import pytest
 
 import edge_tracker
-from edge_tracker import bench, tracker
+from edge_tracker import tracker
 from edge_tracker.backend import backend_of
 from edge_tracker.backends import openvino_backend
-from edge_tracker.bench import benchmark
-from edge_tracker.bench_html import bench_page
-from edge_tracker.bench_report import BenchReport, BenchSettings
-from edge_tracker.bench_rounds import ROUND_FRAMES
+from edge_tracker.bench import benchmark as bench
+from edge_tracker.bench.benchmark import benchmark
+from edge_tracker.bench.cold_start import measure_cold_start
+from edge_tracker.bench.page import bench_page
+from edge_tracker.bench.report import BenchReport, BenchSettings
+from edge_tracker.bench.rounds import ROUND_FRAMES
 from edge_tracker.bundle import Artefact, Bundle, Parity
 from edge_tracker.cli import main
-from edge_tracker.cold_start import measure_cold_start
 from edge_tracker.doctor import Diagnosis, diagnose
 from edge_tracker.errors import BackendUnavailable, EdgeTrackerError
 from edge_tracker.golden import LIMITS

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from edge_tracker.bench_advice import compare_reports, recommend, warnings_about
-from edge_tracker.bench_report import (
+from edge_tracker.bench.advice import compare_reports, recommend, warnings_about
+from edge_tracker.bench.latency import distribution_of
+from edge_tracker.bench.machine import MachineState
+from edge_tracker.bench.report import (
     BenchReport,
     BenchSettings,
     MeasuredArtefact,
@@ -24,8 +26,6 @@ from edge_tracker.doctor import Diagnosis, Package
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.golden import LIMITS
 from edge_tracker.hardware import Cpu, Nvidia
-from edge_tracker.latency import distribution_of
-from edge_tracker.machine import MachineState
 from edge_tracker.verification import ArtefactVerification
 
 QUIET = MachineState(

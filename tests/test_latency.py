@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_tracker import EdgeTracker, TrackerOptions, tracker
-from edge_tracker.latency import (
+from edge_tracker.bench.latency import (
     Distribution,
     Pace,
     StageTimer,

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from edge_tracker import machine
-from edge_tracker.machine import read_cpu_seconds, read_power_mode, read_state, with_nvidia_smi
+from edge_tracker.bench import machine
+from edge_tracker.bench.machine import (
+    read_cpu_seconds,
+    read_power_mode,
+    read_state,
+    with_nvidia_smi,
+)
 
 
 def describe(root: Path, files: dict[str, str]) -> Path:

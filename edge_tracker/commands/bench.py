@@ -19,8 +19,8 @@ from edge_tracker.commands.arguments import (
 from edge_tracker.errors import EdgeTrackerError
 
 if TYPE_CHECKING:
-    from edge_tracker.bench_advice import Comparison
-    from edge_tracker.bench_report import BenchReport
+    from edge_tracker.bench.advice import Comparison
+    from edge_tracker.bench.report import BenchReport
 
 EXAMPLES = """\
   edge-tracker bench small.bundle
@@ -74,9 +74,9 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from edge_tracker.bench import benchmark
-    from edge_tracker.bench_advice import compare_reports
-    from edge_tracker.bench_html import bench_page
+    from edge_tracker.bench.advice import compare_reports
+    from edge_tracker.bench.benchmark import benchmark
+    from edge_tracker.bench.page import bench_page
     from edge_tracker.commands.printing import progress_bar, write_json, write_text
 
     older = _read_report(arguments.compare) if arguments.compare is not None else None
@@ -119,7 +119,7 @@ def _read_report(path: Path) -> Any:
 
 
 def _print(report: BenchReport) -> None:
-    from edge_tracker.bench_tables import tables_of
+    from edge_tracker.bench.tables import tables_of
     from edge_tracker.commands.printing import print_table
 
     for table in tables_of(report):

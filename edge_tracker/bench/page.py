@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-from edge_tracker.bench_plots import histogram, stage_bars, stage_legend, timeline
-from edge_tracker.bench_report import BenchReport, MeasuredArtefact
-from edge_tracker.bench_tables import tables_of
+from edge_tracker.bench.plots import histogram, stage_bars, stage_legend, timeline
+from edge_tracker.bench.report import BenchReport, MeasuredArtefact
+from edge_tracker.bench.tables import tables_of
 from edge_tracker.html_page import html_page, html_table
 
 

@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from edge_tracker.cold_start import FreshProcesses
+from edge_tracker.bench.cold_start import FreshProcesses
+from edge_tracker.bench.latency import CameraRun, Distribution
+from edge_tracker.bench.machine import MachineState
 from edge_tracker.doctor import Diagnosis
-from edge_tracker.latency import CameraRun, Distribution
-from edge_tracker.machine import MachineState
 from edge_tracker.verification import ArtefactVerification
 
 

@@ -8,7 +8,7 @@ from html import escape
 
 import numpy as np
 
-from edge_tracker.latency import Distribution
+from edge_tracker.bench.latency import Distribution
 from edge_tracker.tracker import STAGES
 
 _WIDTH, _HEIGHT = 420, 240

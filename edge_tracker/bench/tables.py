@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edge_tracker.bench_report import BenchReport, MeasuredArtefact
-from edge_tracker.latency import Distribution
-from edge_tracker.machine import MachineState
+from edge_tracker.bench.latency import Distribution
+from edge_tracker.bench.machine import MachineState
+from edge_tracker.bench.report import BenchReport, MeasuredArtefact
 
 Rows = tuple[tuple[str, ...], ...]
 

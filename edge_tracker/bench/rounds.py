@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from edge_tracker.bench_report import BenchSettings, Failure, Round
+from edge_tracker.bench.latency import Pace, StageTimer, TimedUpdate, distribution_of
+from edge_tracker.bench.machine import read_state
+from edge_tracker.bench.report import BenchSettings, Failure, Round
 from edge_tracker.bundle import Artefact
 from edge_tracker.errors import EdgeTrackerError
-from edge_tracker.latency import Pace, StageTimer, TimedUpdate, distribution_of
-from edge_tracker.machine import read_state
 from edge_tracker.tracker import EdgeTracker
 
 #: One artefact's turn ends after so many frames or seconds, whichever is first.

@@ -10,20 +10,9 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from edge_tracker.backend import backend_of, matching_artefacts
-from edge_tracker.bench_advice import recommend, warnings_about
-from edge_tracker.bench_report import (
-    BenchReport,
-    BenchSettings,
-    Failure,
-    MeasuredArtefact,
-    OtherLoad,
-)
-from edge_tracker.bench_rounds import OnStep, Subject, measure_in_turns
-from edge_tracker.bundle import Bundle, open_bundle
-from edge_tracker.cold_start import FreshProcesses, measure_cold_start
-from edge_tracker.doctor import diagnose
-from edge_tracker.errors import EdgeTrackerError
-from edge_tracker.latency import (
+from edge_tracker.bench.advice import recommend, warnings_about
+from edge_tracker.bench.cold_start import FreshProcesses, measure_cold_start
+from edge_tracker.bench.latency import (
     CameraRun,
     Clock,
     Pace,
@@ -32,13 +21,24 @@ from edge_tracker.latency import (
     play_camera,
     timing_overhead_us,
 )
-from edge_tracker.machine import (
+from edge_tracker.bench.machine import (
     CpuSeconds,
     read_cpu_seconds,
     read_power_mode,
     read_state,
     with_nvidia_smi,
 )
+from edge_tracker.bench.report import (
+    BenchReport,
+    BenchSettings,
+    Failure,
+    MeasuredArtefact,
+    OtherLoad,
+)
+from edge_tracker.bench.rounds import OnStep, Subject, measure_in_turns
+from edge_tracker.bundle import Bundle, open_bundle
+from edge_tracker.doctor import diagnose
+from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.synthetic_clip import render_clip
 from edge_tracker.tracker import STAGES, EdgeTracker
 from edge_tracker.verification import ArtefactVerification, verify

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edge_tracker.bench_report import (
+from edge_tracker.bench.machine import MachineState
+from edge_tracker.bench.report import (
     BenchReport,
     MeasuredArtefact,
     OtherLoad,
@@ -15,7 +16,6 @@ from edge_tracker.bench_report import (
 )
 from edge_tracker.bundle import PRECISIONS
 from edge_tracker.errors import EdgeTrackerError
-from edge_tracker.machine import MachineState
 
 #: Of a p99, so many samples have to lie above it.
 TAIL_SAMPLES = 5
