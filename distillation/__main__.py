@@ -26,6 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
             _evaluate(options)
         else:
             _train(options, console)
+    except KeyboardInterrupt as interrupt:
+        console.print(f"{interrupt}; the same command goes on from there", markup=False)
+        return 130
     except (EdgeTrackerError, RecipeError, OSError) as error:
         console.print(f"error: {error}", markup=False, soft_wrap=True)
         return 1

@@ -7,17 +7,23 @@ same held-out samples. Stages that are already done are not trained again.
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
+from distillation.batches import Batch
 from distillation.curves import VALIDATION_PREFIX, draw_comparison
+from distillation.networks import build_trained
+from distillation.recipe import Recipe
 from distillation.recipes import named_recipe
 from distillation.run_folder import CHECKPOINT, LOG
 from distillation.train import train
+from distillation.validation import open_validation, validate
+
+HELD_OUT_SAMPLES = 2048
 
 #: The question that a comparison answers, and its stages with their names in the picture.
 COMPARISONS = {
@@ -72,16 +78,9 @@ def run_ablation(images: Path, start: Path, output: Path, validate_every_steps: 
     draw_comparison(groups, VALIDATION_PREFIX + "iou", output / "comparison.png")
 
 
-def last_measured(log: Path) -> dict[str, float]:
-    """What validation measured last, by name."""
-    measured: dict[str, float] = {}
-    for line in log.read_text().splitlines():
-        measured |= {
-            name.removeprefix(VALIDATION_PREFIX): value
-            for name, value in json.loads(line).items()
-            if name.startswith(VALIDATION_PREFIX)
-        }
-    return measured
+def measure(checkpoint: Path, recipe: Recipe, held_out: Batch) -> dict[str, float]:
+    network = build_trained(replace(recipe, removed_blocks=()), checkpoint)
+    return validate(network, held_out, torch.device("cpu"))
 
 
 def main() -> None:
@@ -89,20 +88,22 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="to render from")
     parser.add_argument("--start", type=Path, required=True, help="checkpoint of nano geometry")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/ablation"))
-    parser.add_argument("--validate-every", type=int, default=50, metavar="STEPS")
+    parser.add_argument("--validate-every", type=int, default=100, metavar="STEPS")
     options = parser.parse_args()
     run_ablation(options.images, options.start, options.output, options.validate_every)
     table = Table("stage", "layers", "MLP", "steps", "validation IoU", "score ROC AUC")
     for stage in STAGES:
         recipe = named_recipe(stage.recipe)
-        measured = last_measured(options.output / stage.recipe / LOG)
+        held_out = open_validation(recipe, {"synthetic": options.images}, HELD_OUT_SAMPLES)
+        measured = measure(options.output / stage.recipe / CHECKPOINT, recipe, held_out)
+        auc = measured.get(VALIDATION_PREFIX + "score_auc")
         table.add_row(
             stage.recipe,
             str(recipe.student.depth),
             str(recipe.student.mlp_hidden),
             str(recipe.steps),
-            f"{measured['iou']:.3f}",
-            f"{measured['score_auc']:.3f}" if "score_auc" in measured else "",
+            f"{measured[VALIDATION_PREFIX + 'iou']:.3f}",
+            "" if auc is None else f"{auc:.3f}",
         )
     Console().print(table)
 

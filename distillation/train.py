@@ -57,9 +57,10 @@ def train(
     """Train as the recipe says, or go on with the run in `output`; -> the checkpoint.
 
     data: a folder for each kind that the recipe names. initial: weights to start from. teacher: a
-    MixViT or MixFormerV2. convolutional_teacher: an ONNX backbone. stop_at_step, SIGTERM and SIGINT
-    leave a run that the same call resumes. Written to `output`: the checkpoint in the official
-    layout, the state to resume from, a log of JSON lines, and a picture of the curves.
+    MixViT or MixFormerV2. convolutional_teacher: an ONNX backbone. stop_at_step leaves a run that
+    the same call resumes; so do SIGTERM and SIGINT, which end in a KeyboardInterrupt. Written to
+    `output`: the checkpoint in the official layout, the state to resume from, a log of JSON lines,
+    and a picture of the curves.
 
     Raises RecipeError, DatasetError or CheckpointError before anything is trained or written.
     """
@@ -127,6 +128,8 @@ def train(
                 draw_curves(output / LOG, output / CURVES)
             if stop:
                 break
+    if step < last_step:
+        raise KeyboardInterrupt(f"{output} was stopped after step {step} of {recipe.steps}")
     return output / CHECKPOINT
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from distillation.ablation import COMPARISONS, STAGES, last_measured
+from distillation.ablation import COMPARISONS, STAGES
 from distillation.curves import draw_comparison, draw_curves
 from distillation.recipes import named_recipe
 
@@ -48,10 +48,6 @@ def test_runs_are_drawn_side_by_side(tmp_path: Path) -> None:
     draw_comparison(groups, "validation_iou", tmp_path / "both.png")
     draw_comparison({"alone": {"one": one}}, "validation_iou", tmp_path / "alone.png")
     assert ink(tmp_path / "both.png").sum() > ink(tmp_path / "alone.png").sum() > 0
-
-
-def test_the_last_measurement_counts(tmp_path: Path) -> None:
-    assert last_measured(write_log(tmp_path / "log.jsonl", [0.2, 0.3])) == {"iou": 0.3}
 
 
 def test_stages_follow_those_that_they_start_from() -> None:

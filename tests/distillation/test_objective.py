@@ -56,6 +56,7 @@ def test_the_teacher_does_not_move_and_stays_in_eval_mode(batch: Batch) -> None:
     objective = Objective(DISTIL, lively_network(SPEC), teacher)
     step(objective, batch, DISTIL)
     assert all(torch.equal(before[name], value) for name, value in teacher.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
     assert not teacher.training
     assert objective.network.training
 

@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,6 +172,19 @@ def test_a_signal_stops_after_a_saved_step() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert signalled()
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_stopped_run_saves_its_step_and_says_so(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def at_once() -> Iterator[Callable[[], bool]]:
+        yield lambda: True
+
+    monkeypatch.setattr("distillation.train.until_signalled", at_once)
+    with pytest.raises(KeyboardInterrupt, match="stopped after step 1 of 6"):
+        train(RESUMABLE, {"synthetic": images}, tmp_path, workers=0)
+    assert torch.load(tmp_path / "resume.pt", weights_only=True)["step"] == 1
 
 
 def test_a_longer_run_goes_on_and_another_recipe_is_refused(images: Path, tmp_path: Path) -> None:
