@@ -1,0 +1,34 @@
+"""python -m distillation.ship: a run's checkpoint as a small file to hand out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from edge_tracker.atomic_file import replacing
+from mixformerv2.checkpoint import load_network
+
+
+def ship(checkpoint: Path, target: Path) -> None:
+    """Write the network of a checkpoint in half precision, as safetensors that `convert` reads.
+
+    Raises CheckpointError for a file that is no checkpoint, OSError if writing fails.
+    """
+    network = load_network(checkpoint)
+    state = {name: value.half().contiguous() for name, value in network.state_dict().items()}
+    with replacing(target) as temporary:
+        save_file(state, temporary, metadata={"num_heads": str(network.spec.num_heads)})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="SAFETENSORS")
+    options = parser.parse_args()
+    ship(options.checkpoint, options.output)
+
+
+if __name__ == "__main__":
+    main()
