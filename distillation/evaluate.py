@@ -12,9 +12,9 @@ from sklearn.metrics import roc_auc_score
 
 from converters.convert import convert_checkpoint
 from edge_tracker.boxes import box_iou
-from edge_tracker.dataset_layouts import find_sequences
-from edge_tracker.ground_truth import AnnotatedSequence, read_sequence
-from edge_tracker.metrics import score_boxes
+from edge_tracker.evaluation.ground_truth import AnnotatedSequence, read_sequence
+from edge_tracker.evaluation.layouts import find_sequences
+from edge_tracker.evaluation.metrics import score_boxes
 from edge_tracker.tracker import EdgeTracker
 
 Boxes = NDArray[np.float64]

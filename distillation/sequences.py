@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillation.recipe import SourceKind
-from edge_tracker.dataset_layouts import find_sequences
 from edge_tracker.errors import DatasetError
-from edge_tracker.ground_truth import read_sequence
+from edge_tracker.evaluation.ground_truth import read_sequence
+from edge_tracker.evaluation.layouts import find_sequences
 
 #: A box with a shorter side shows too little to learn from.
 MIN_SIDE_PX = 5.0

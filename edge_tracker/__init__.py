@@ -25,8 +25,8 @@ if TYPE_CHECKING:
         NotInitialised,
         VideoError,
     )
-    from edge_tracker.evaluation import evaluate
-    from edge_tracker.evaluation_result import Evaluation
+    from edge_tracker.evaluation.evaluate import evaluate
+    from edge_tracker.evaluation.result import Evaluation
     from edge_tracker.options import TrackerOptions
     from edge_tracker.tracker import EdgeTracker, TrackResult
     from edge_tracker.verification import verify
@@ -57,11 +57,11 @@ _HOME = {
     "Bundle": "bundle",
     "Cv2Tracker": "cv2_adapter",
     "EdgeTracker": "tracker",
-    "Evaluation": "evaluation_result",
+    "Evaluation": "evaluation.result",
     "TrackResult": "tracker",
     "TrackerOptions": "options",
     "benchmark": "bench.benchmark",
-    "evaluate": "evaluation",
+    "evaluate": "evaluation.evaluate",
     "open_bundle": "bundle",
     "verify": "verification",
 }

@@ -17,6 +17,8 @@ examples:
   edge-tracker track small.bundle clip.mp4 --box 310,170,60,80 --save tracked.mp4
   edge-tracker verify small.bundle
   edge-tracker bench small.bundle --html bench.html
+  edge-tracker eval small.bundle OTB100/ --html eval.html
+  edge-tracker build small.bundle --to tensorrt --precision fp16
   edge-tracker inspect small.bundle
   edge-tracker doctor
 

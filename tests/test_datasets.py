@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_tracker.dataset_layouts import SequenceFolder, find_sequences
 from edge_tracker.errors import DatasetError
-from edge_tracker.ground_truth import read_sequence
+from edge_tracker.evaluation.ground_truth import read_sequence
+from edge_tracker.evaluation.layouts import SequenceFolder, find_sequences
 from tests.conftest import SHARED
 
 WIDTH, HEIGHT = 32, 24

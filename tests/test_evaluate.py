@@ -14,14 +14,14 @@ import pytest
 
 from edge_tracker import Bundle, DatasetError, Evaluation, evaluate
 from edge_tracker.cli import main
-from edge_tracker.contenders import BundleContender, NanoTrackContender
-from edge_tracker.dataset_layouts import find_sequences
 from edge_tracker.errors import BackendUnavailable
-from edge_tracker.evaluation_html import to_html
-from edge_tracker.evaluation_tables import to_json, to_markdown
-from edge_tracker.ground_truth import AnnotatedSequence, read_sequence
-from edge_tracker.one_pass import Trajectory, follow
-from edge_tracker.result_files import read_results, result_paths, write_results
+from edge_tracker.evaluation.contenders import BundleContender, NanoTrackContender
+from edge_tracker.evaluation.ground_truth import AnnotatedSequence, read_sequence
+from edge_tracker.evaluation.layouts import find_sequences
+from edge_tracker.evaluation.one_pass import Trajectory, follow
+from edge_tracker.evaluation.page import to_html
+from edge_tracker.evaluation.result_files import read_results, result_paths, write_results
+from edge_tracker.evaluation.tables import to_json, to_markdown
 from edge_tracker.synthetic_clip import render_clip
 from tests.conftest import SHARED
 from tests.fake_contenders import SIDE, OpenSeer, Seer, make_sequence

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from edge_tracker.boxes import box_iou
-from edge_tracker.ground_truth import AnnotatedSequence
-from edge_tracker.metrics import Scores, box_overlaps, mean_scores, score_boxes
-from edge_tracker.one_pass import Trajectory
-from edge_tracker.result_files import write_results
+from edge_tracker.evaluation.ground_truth import AnnotatedSequence
+from edge_tracker.evaluation.metrics import Scores, box_overlaps, mean_scores, score_boxes
+from edge_tracker.evaluation.one_pass import Trajectory
+from edge_tracker.evaluation.result_files import write_results
 
 Boxes = np.ndarray
 FROM_ONE = np.array((1.0, 1.0, 0.0, 0.0))
@@ -250,7 +250,7 @@ def test_got10k_report_of_the_toolkit_agrees_on_our_result_files(tmp_path: Path)
 
 def test_polygons_become_the_toolkits_rectangles() -> None:
     vot = pytest.importorskip("got10k.datasets.vot", reason="needs edge-tracker[toolkits]")
-    from edge_tracker.ground_truth import rectangle_of_polygon
+    from edge_tracker.evaluation.ground_truth import rectangle_of_polygon
 
     corners = np.random.default_rng(0).uniform(10, 200, (50, 8))
     ours = np.array([rectangle_of_polygon(polygon) for polygon in corners])

@@ -17,7 +17,7 @@ from edge_tracker.commands.arguments import (
 )
 
 if TYPE_CHECKING:
-    from edge_tracker.contenders import Contender
+    from edge_tracker.evaluation.contenders import Contender
 
 EXAMPLES = """\
   edge-tracker eval small.bundle OTB100 --results results --html report.html
@@ -85,9 +85,9 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from edge_tracker.commands.printing import print_table, progress_bar, write_json, write_text
-    from edge_tracker.evaluation import evaluate
-    from edge_tracker.evaluation_html import to_html
-    from edge_tracker.evaluation_tables import (
+    from edge_tracker.evaluation.evaluate import evaluate
+    from edge_tracker.evaluation.page import to_html
+    from edge_tracker.evaluation.tables import (
         conditions,
         overall_table,
         sequence_table,
@@ -139,7 +139,7 @@ def _peer(text: str) -> tuple[str, Path]:
 
 def _open_peer(kind: str, path: Path, arguments: argparse.Namespace) -> Contender:
     if kind == "nanotrack":
-        from edge_tracker.contenders import NanoTrackContender
+        from edge_tracker.evaluation.contenders import NanoTrackContender
 
         return NanoTrackContender(path)
     from edge_tracker.bundle import open_bundle

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import cv2
 
-from edge_tracker.contenders import BundleContender, Contender
-from edge_tracker.dataset_layouts import SequenceFolder, find_sequences
 from edge_tracker.errors import BackendUnavailable, DatasetError, EdgeTrackerError
-from edge_tracker.evaluation_result import Evaluation, Failure, SequenceResult
-from edge_tracker.ground_truth import AnnotatedSequence, read_sequence
+from edge_tracker.evaluation.contenders import BundleContender, Contender
+from edge_tracker.evaluation.ground_truth import AnnotatedSequence, read_sequence
+from edge_tracker.evaluation.layouts import SequenceFolder, find_sequences
+from edge_tracker.evaluation.metrics import score_boxes
+from edge_tracker.evaluation.one_pass import follow
+from edge_tracker.evaluation.result import Evaluation, Failure, SequenceResult
+from edge_tracker.evaluation.result_files import claim_folder, read_results, write_results
 from edge_tracker.hardware import read_cpu
-from edge_tracker.metrics import score_boxes
-from edge_tracker.one_pass import follow
-from edge_tracker.result_files import claim_folder, read_results, write_results
 
 
 def evaluate(

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tracker.contenders import OpenTracker
 from edge_tracker.errors import DatasetError
-from edge_tracker.ground_truth import AnnotatedSequence, Boxes
+from edge_tracker.evaluation.contenders import OpenTracker
+from edge_tracker.evaluation.ground_truth import AnnotatedSequence, Boxes
 
 #: Decimals of a pixel that result files keep; boxes are rounded at once, so that metrics are the
 #: same whether they come from the run or from its files.

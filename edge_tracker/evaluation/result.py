@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tracker.ground_truth import AnnotatedSequence
-from edge_tracker.metrics import Scores, mean_scores
-from edge_tracker.one_pass import Trajectory
+from edge_tracker.evaluation.ground_truth import AnnotatedSequence
+from edge_tracker.evaluation.metrics import Scores, mean_scores
+from edge_tracker.evaluation.one_pass import Trajectory
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from edge_tracker.boxes import Box
 from edge_tracker.crop import Image
-from edge_tracker.dataset_layouts import SequenceFolder
 from edge_tracker.errors import DatasetError, VideoError
+from edge_tracker.evaluation.layouts import SequenceFolder
 from edge_tracker.video import is_image_name, natural_key, read_image
 
 Boxes = NDArray[np.float64]

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from edge_tracker import __version__
-from edge_tracker.evaluation_result import Evaluation
-from edge_tracker.hardware import read_cpu
-from edge_tracker.metrics import (
+from edge_tracker.evaluation.metrics import (
     CENTRE_THRESHOLDS_PX,
     NORMALISED_THRESHOLDS,
     OVERLAP_THRESHOLDS,
     Scores,
 )
+from edge_tracker.evaluation.result import Evaluation
+from edge_tracker.hardware import read_cpu
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 

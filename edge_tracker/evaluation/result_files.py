@@ -11,8 +11,8 @@ import numpy as np
 
 from edge_tracker.atomic_file import replacing
 from edge_tracker.errors import DatasetError
-from edge_tracker.ground_truth import FIRST_PIXEL, AnnotatedSequence
-from edge_tracker.one_pass import RESULT_DECIMALS, Trajectory
+from edge_tracker.evaluation.ground_truth import FIRST_PIXEL, AnnotatedSequence
+from edge_tracker.evaluation.one_pass import RESULT_DECIMALS, Trajectory
 
 CONDITIONS = "conditions.json"
 

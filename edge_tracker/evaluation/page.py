@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 from edge_tracker.boxes import Box
 from edge_tracker.crop import Image
 from edge_tracker.draw import line_width_px, mark_truth
-from edge_tracker.evaluation_result import Evaluation
-from edge_tracker.evaluation_tables import conditions, overall_table, sequence_table
-from edge_tracker.ground_truth import AnnotatedSequence
-from edge_tracker.html_page import html_page, html_table
-from edge_tracker.line_plot import Axes, legend, line_plot
-from edge_tracker.metrics import (
+from edge_tracker.evaluation.ground_truth import AnnotatedSequence
+from edge_tracker.evaluation.line_plot import Axes, legend, line_plot
+from edge_tracker.evaluation.metrics import (
     CENTRE_THRESHOLDS_PX,
     NORMALISED_THRESHOLDS,
     OVERLAP_THRESHOLDS,
     Scores,
     box_overlaps,
 )
+from edge_tracker.evaluation.result import Evaluation
+from edge_tracker.evaluation.tables import conditions, overall_table, sequence_table
+from edge_tracker.html_page import html_page, html_table
 
 WORST_SEQUENCES = 5
 FRAMES_SHOWN = 8
