@@ -1,39 +1,19 @@
-"""The seam between the tracker and whatever runs its two graphs, and the choice of that."""
+"""The choice of what runs the two graphs on this machine."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
 
 from edge_tracker.bundle import Artefact, Bundle
+from edge_tracker.compiled_graph import CompiledGraph
 from edge_tracker.errors import BackendUnavailable, BundleError
 
 #: In the order in which "auto" tries them.
 BACKENDS = ("tensorrt", "openvino", "onnxruntime")
-
-Arrays = Mapping[str, Any]
-
-
-class CompiledGraph(Protocol):
-    """A compiled graph that runs arrays by name.
-
-    Arrays are NumPy arrays, but for the tensors that stay on the device (`template_kv`): those are
-    opaque values, outputs of one graph and inputs of another of the same backend. Outputs belong to
-    the caller.
-    """
-
-    def run(self, inputs: Arrays) -> Arrays: ...
-
-    def start(self, inputs: Arrays) -> Callable[[], Arrays]:
-        """Run in the background; the value returned waits for the outputs and hands them out."""
-        ...
-
-    def close(self) -> None: ...
-
 
 #: Bundle, artefact, device, threads, cache folder -> template graph, search graph, device.
 Compile = Callable[

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from edge_tracker.backend import Arrays
 from edge_tracker.bundle import Artefact, Bundle
+from edge_tracker.compiled_graph import Arrays
 from edge_tracker.errors import BackendUnavailable
 
 

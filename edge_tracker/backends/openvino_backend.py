@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from edge_tracker.backend import Arrays
 from edge_tracker.bundle import Artefact, Bundle
+from edge_tracker.compiled_graph import Arrays
 from edge_tracker.errors import BackendUnavailable
 
 #: Outputs that are handed out as the device's own tensors, never copied through Python.

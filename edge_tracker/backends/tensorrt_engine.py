@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tracker.backend import Arrays
 from edge_tracker.backends.cuda_graph import CaptureFailed, destroy, launch, record
 from edge_tracker.backends.cuda_session import CudaSession
+from edge_tracker.compiled_graph import Arrays
 from edge_tracker.errors import EdgeTrackerError
 
 #: Tensors that are never copied to the host: outputs of one engine, inputs of the other.

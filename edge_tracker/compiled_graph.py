@@ -1,0 +1,25 @@
+"""The seam between the tracker and whatever runs its two graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+Arrays = Mapping[str, Any]
+
+
+class CompiledGraph(Protocol):
+    """A compiled graph that runs arrays by name.
+
+    Arrays are NumPy arrays, but for the tensors that stay on the device (`template_kv`): those are
+    opaque values, outputs of one graph and inputs of another of the same backend. Outputs belong to
+    the caller.
+    """
+
+    def run(self, inputs: Arrays) -> Arrays: ...
+
+    def start(self, inputs: Arrays) -> Callable[[], Arrays]:
+        """Run in the background; the value returned waits for the outputs and hands them out."""
+        ...
+
+    def close(self) -> None: ...
