@@ -52,6 +52,7 @@ def test_jitter_is_as_wide_as_the_paper_has_it(rng: np.random.Generator) -> None
     size = drawn[:, 2:]
     logs = np.log(size / box[2:])
     np.testing.assert_allclose(logs.std(axis=0), 0.5, rtol=0.05)
+    assert abs(np.corrcoef(logs.T)[0, 1]) < 0.1
     shift = drawn[:, :2] + size / 2 - (box[:2] + box[2:] / 2)
     reach = shift / np.sqrt(size.prod(axis=1, keepdims=True))
     assert 2.2 < np.abs(reach).max() <= 2.25
