@@ -25,7 +25,7 @@ hypothesis.settings.load_profile("repeatable")
 REPOSITORY = Path(__file__).parents[1]
 SHARED = REPOSITORY.parent / "shared"
 TRAINED_CHECKPOINTS = (
-    *sorted((REPOSITORY / "examples" / "models").glob("*.pth.tar")),
+    *sorted((REPOSITORY / "examples" / "models").glob("edge_nano.*")),
     SHARED / "models" / "provisional_nano.pth.tar",
 )
 
