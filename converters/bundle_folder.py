@@ -20,8 +20,10 @@ def replacing_folder(target: Path) -> Iterator[Path]:
     """Give a new folder beside `target` to fill; it takes the target's name if the block succeeds.
 
     If the block raises, or is interrupted, the new folder is removed and the old bundle stays.
+    A symbolic link is followed: what it points to is replaced.
     Raises ValueError where `target` exists and is no bundle, OSError where no folder can be made.
     """
+    target = target.resolve()
     if target.exists() and not (target.is_dir() and _is_bundle_or_empty(target)):
         raise ValueError(
             f"output {target} exists and is no bundle: it is not overwritten, choose another name"

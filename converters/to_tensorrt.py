@@ -79,10 +79,11 @@ def build(
 def _source(bundle: Bundle, precision: str) -> Artefact:
     source = bundle.find("onnx", precision)
     if source is None:
-        remedy = "calibrate it first" if precision == "int8" else "convert the checkpoint again"
+        remedy = f"convert the checkpoint again, with --precision {precision}"
+        if precision == "int8":
+            remedy = "this version makes no int8 models, build --precision fp16"
         raise BundleError(
-            f"bundle {bundle.path} has no onnx/{precision}, from which the engine is built: "
-            f"{remedy}, with --precision {precision}"
+            f"bundle {bundle.path} has no onnx/{precision}, from which the engine is built: {remedy}"
         )
     bundle.check_files(source.files())
     for graph in GRAPHS:

@@ -21,6 +21,7 @@ MANIFEST = "manifest.json"
 GRAPHS = ("template", "search")
 #: Nearest to the PyTorch checkpoint first; the runtime takes the first that a bundle has.
 PRECISIONS = ("fp32", "fp16", "int8")
+FORMATS = ("onnx", "openvino", "tensorrt")
 
 Record = TypeVar("Record")
 
@@ -158,6 +159,7 @@ def open_bundle(path: str | Path) -> Bundle:
             "wrote it"
         )
     try:
+        _check_records(manifest)
         bundle = Bundle(
             path=path,
             spec=_record(ModelSpec, manifest["model"]),
@@ -167,12 +169,27 @@ def open_bundle(path: str | Path) -> Bundle:
         )
         for artefact in bundle.artefacts:
             _check_shapes(artefact, bundle.spec)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise BundleError(
             f"bundle {path}: {MANIFEST} is incomplete or wrong "
             f"({type(error).__name__}: {error}); {_REDO}"
         ) from error
     return bundle
+
+
+def _check_records(manifest: Mapping[str, Any]) -> None:
+    """What the commands read besides the artefacts."""
+    for path, entry in manifest["files"].items():
+        _inside(path)
+        if not (isinstance(entry["sha256"], str) and isinstance(entry["size_bytes"], int)):
+            raise TypeError(f"files entry {path!r} has no sha256 and size_bytes")
+    for key in ("checkpoint", "sha256"):
+        if not isinstance(manifest["source"][key], str):
+            raise TypeError(f"source.{key} is {manifest['source'][key]!r}, expected text")
+    manifest["tools"].items()
+    for name, value in manifest["model"].items():
+        if not (isinstance(value, int) and value > 0):
+            raise ValueError(f"model.{name} is {value!r}, expected a positive whole number")
 
 
 def sha256_of(file: Path) -> str:
@@ -202,6 +219,8 @@ def _artefact(entry: Mapping[str, Any], files: Mapping[str, Any]) -> Artefact:
     }
     if set(graphs) != set(GRAPHS):
         raise ValueError(f"an artefact has graphs {sorted(graphs)}, expected {sorted(GRAPHS)}")
+    if entry["format"] not in FORMATS or entry["precision"] not in PRECISIONS:
+        raise ValueError(f"unknown artefact {entry['format']!r} in {entry['precision']!r}")
     parity = entry["parity"]
     paths = files_of(graphs)
     if unhashed := [path for path in paths if "sha256" not in files[path]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge_tracker import __version__
 from edge_tracker.commands import bench, build, convert, doctor, evaluate, inspect, track, verify
+from edge_tracker.commands.arguments import refuse_bad_outputs
 from edge_tracker.errors import EdgeTrackerError
 
 EPILOG = """\
@@ -30,11 +31,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand, return its exit status; wrong usage raises SystemExit(2)."""
     arguments = _parser().parse_args(argv)
     try:
+        refuse_bad_outputs(arguments)
         status: int = arguments.run(arguments)
         return status
     except KeyboardInterrupt:
         sys.stderr.write("edge-tracker: interrupted\n")
         return 130
+    except MemoryError as error:
+        sys.stderr.write(f"edge-tracker: error: out of memory: {_one_line(error)}\n")
+        return 1
     except (EdgeTrackerError, ValueError, TypeError, OSError) as error:
         sys.stderr.write(f"edge-tracker: error: {_one_line(error)}\n")
         return 1

@@ -21,7 +21,7 @@ class TrackerOptions:
     lost_search_factor: search factor while lost, to look further around; None keeps
         `search_factor`, as the official tracker does.
 
-    Raises ValueError for a number out of range.
+    Raises ValueError for a number out of range, TypeError for a count that is not whole.
     """
 
     template_factor: float = 2.0
@@ -49,6 +49,9 @@ class TrackerOptions:
                 f"lost_score {self.lost_score} is above found_score {self.found_score}: "
                 "the target would be lost and found by the same score"
             )
+        for name in ("update_interval", "lost_frames", "clip_margin_px"):
+            if not isinstance(getattr(self, name), int):
+                raise TypeError(f"{name} is {getattr(self, name)!r}: expected a whole number")
         if self.update_interval < 0 or self.lost_frames < 1 or not 1 <= self.clip_margin_px <= 16:
             raise ValueError(
                 f"update_interval {self.update_interval} must be at least 0, lost_frames "

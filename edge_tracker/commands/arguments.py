@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import math
 import textwrap
 from collections.abc import Callable
@@ -51,6 +52,30 @@ def add_artefact_options(parser: argparse.ArgumentParser) -> None:
         "--device", help="the backend's name of a device, for example CPU, GPU, NPU"
     )
     parser.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads")
+
+
+#: Names of the arguments, of any subcommand, that are read and that are written.
+INPUTS = ("checkpoint", "bundle", "source", "dataset", "compare")
+OUTPUTS = ("save", "csv", "json", "html", "markdown")
+
+
+def refuse_bad_outputs(arguments: argparse.Namespace) -> None:
+    """Raise ValueError or OSError, before any work, for files that cannot be written or must not.
+
+    Refused are files that are read, those that exist in a folder that is read, and one file for two
+    purposes.
+    """
+    named = {name: Path(value) for name in OUTPUTS if (value := getattr(arguments, name, None))}
+    read = [Path(value) for name in INPUTS if (value := getattr(arguments, name, None))]
+    for name, output in named.items():
+        file = output.resolve()
+        for source in (path.resolve() for path in read if path.exists()):
+            if file == source or (source in file.parents and file.exists()):
+                raise ValueError(f"--{name} {output} would overwrite what is read: name another")
+        if file in [other.resolve() for key, other in named.items() if key != name]:
+            raise ValueError(f"--{name} {output} is given for two outputs: name two files")
+        if not file.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "its folder does not exist", str(output))
 
 
 def box_xywh(text: str) -> tuple[float, float, float, float]:
