@@ -83,7 +83,8 @@ def _source(bundle: Bundle, precision: str) -> Artefact:
         if precision == "int8":
             remedy = "this version makes no int8 models, build --precision fp16"
         raise BundleError(
-            f"bundle {bundle.path} has no onnx/{precision}, from which the engine is built: {remedy}"
+            f"bundle {bundle.path} has no onnx/{precision}, from which the engine is built: "
+            f"{remedy}"
         )
     bundle.check_files(source.files())
     for graph in GRAPHS:
