@@ -159,7 +159,6 @@ def open_bundle(path: str | Path) -> Bundle:
             "wrote it"
         )
     try:
-        _check_records(manifest)
         bundle = Bundle(
             path=path,
             spec=_record(ModelSpec, manifest["model"]),
@@ -169,6 +168,7 @@ def open_bundle(path: str | Path) -> Bundle:
         )
         for artefact in bundle.artefacts:
             _check_shapes(artefact, bundle.spec)
+        _check_records(manifest)
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise BundleError(
             f"bundle {path}: {MANIFEST} is incomplete or wrong "

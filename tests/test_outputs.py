@@ -52,7 +52,9 @@ def test_a_report_that_cannot_be_written_is_refused_before_measuring(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "absent" / "page.html"
-    assert "folder does not exist" in failure(capsys, "bench", "no.bundle", "--html", page)
+    assert "does not exist, create it first" in failure(
+        capsys, "bench", "no.bundle", "--html", page
+    )
 
 
 def test_a_link_to_a_bundle_stays_a_link(tmp_path: Path) -> None:

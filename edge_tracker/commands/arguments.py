@@ -62,20 +62,28 @@ OUTPUTS = ("save", "csv", "json", "html", "markdown")
 def refuse_bad_outputs(arguments: argparse.Namespace) -> None:
     """Raise ValueError or OSError, before any work, for files that cannot be written or must not.
 
-    Refused are files that are read, those that exist in a folder that is read, and one file for two
-    purposes.
+    Refused are files that are read, images and bundles in a folder that is read, and one file for
+    two purposes.
     """
     named = {name: Path(value) for name in OUTPUTS if (value := getattr(arguments, name, None))}
     read = [Path(value) for name in INPUTS if (value := getattr(arguments, name, None))]
     for name, output in named.items():
         file = output.resolve()
         for source in (path.resolve() for path in read if path.exists()):
-            if file == source or (source in file.parents and file.exists()):
+            if file == source or (source in file.parents and _is_part_of(source, file)):
                 raise ValueError(f"--{name} {output} would overwrite what is read: name another")
         if file in [other.resolve() for key, other in named.items() if key != name]:
             raise ValueError(f"--{name} {output} is given for two outputs: name two files")
         if not file.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, "its folder does not exist", str(output))
+            reason = f"folder {output.parent} does not exist, create it first"
+            raise FileNotFoundError(errno.ENOENT, reason, str(output))
+
+
+def _is_part_of(folder: Path, file: Path) -> bool:
+    """An image of a folder of frames, or anything in a bundle; not an output of an earlier run."""
+    from edge_tracker.video import is_image_name
+
+    return file.exists() and (is_image_name(file.name) or (folder / "manifest.json").exists())
 
 
 def box_xywh(text: str) -> tuple[float, float, float, float]:
