@@ -30,14 +30,9 @@ from converters.graphs import fold_for_export, planes
 from converters.to_onnx import export_graph
 from edge_tracker import EdgeTracker
 from edge_tracker.backend import open_graphs
-from edge_tracker.spec import ModelSpec
+from mixformerv2.geometries import GEOMETRIES
 from mixformerv2.model import MixFormerV2
 
-GEOMETRIES = {
-    "small": ModelSpec(768, 4, 12, 768, 16, 224, 112, 96, 768, 768),
-    "base": ModelSpec(768, 8, 12, 3072, 16, 288, 128, 96, 768, 768),
-    "nano": ModelSpec(192, 4, 3, 192, 16, 128, 64, 64, 192, 192),
-}
 FRAME_WIDTH, FRAME_HEIGHT = 640, 480
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from distillation.recipe import LossWeights, Recipe, RecipeError, SourceKind
-from edge_tracker.spec import ModelSpec
+from mixformerv2.geometries import BASE, NANO, SMALL
 
 #: An epoch of the paper is 60,000 samples; a batch 256 of them.
 PAPER_BATCH = 256
@@ -26,43 +26,18 @@ def epochs(count: int) -> int:
     return count * 60_000 // PAPER_BATCH
 
 
-BASE_SPEC = ModelSpec(
-    width=768,
-    depth=8,
-    num_heads=12,
-    mlp_hidden=3072,
-    patch_size_px=16,
-    search_size_px=288,
-    template_size_px=128,
-    bins=96,
-    box_head_hidden=768,
-    score_head_hidden=768,
-)
-SMALL_SPEC = replace(BASE_SPEC, depth=4, mlp_hidden=768, search_size_px=224, template_size_px=112)
-NANO_SPEC = ModelSpec(
-    width=192,
-    depth=4,
-    num_heads=3,
-    mlp_hidden=192,
-    patch_size_px=16,
-    search_size_px=128,
-    template_size_px=64,
-    bins=64,
-    box_head_hidden=192,
-    score_head_hidden=192,
-)
 #: Steps of a tiny stage; those that start anew, and the one compared with two stages, have twice.
 TINY_STEPS = 120
 TINY_TEACHER_STEPS = 420
 #: Small enough that a stage takes minutes on two CPU cores; it starts from a nano checkpoint.
-TINY_SPEC = replace(NANO_SPEC, search_size_px=96, template_size_px=48)
+TINY_SPEC = replace(NANO, search_size_px=96, template_size_px=48)
 
 DISTIL_EDGES = LossWeights(teacher=5.0)
 DISTIL_EDGES_AND_FEATURES = LossWeights(teacher=5.0, features=0.2)
 
 _PAPER = Recipe(
     name="paper",
-    student=BASE_SPEC,
+    student=BASE,
     trained="student",
     loss=LossWeights(),
     data=PAPER_SETS,
@@ -86,7 +61,7 @@ _PAPER_SCORE = replace(
 _DENSE_HELP = LossWeights(gaussian=1.0, inside=2.0)
 _NANO = Recipe(
     name="nano",
-    student=NANO_SPEC,
+    student=NANO,
     trained="student",
     loss=replace(_DENSE_HELP, convolutional=1.0, score=1.0),
     data=("synthetic",),
@@ -121,8 +96,8 @@ _SCORE_ONLY = LossWeights(ciou=0.0, l1=0.0, score=1.0)
 
 
 def _recipes() -> list[Recipe]:
-    base12 = replace(BASE_SPEC, depth=12)
-    small8 = replace(SMALL_SPEC, depth=8, mlp_hidden=BASE_SPEC.mlp_hidden)
+    base12 = replace(BASE, depth=12)
+    small8 = replace(SMALL, depth=8, mlp_hidden=BASE.mlp_hidden)
     small4 = replace(small8, depth=4)
     pruned_to_8 = ((2, 2), (5, 5), (8, 8), (11, 11))
     pruned_to_4 = ((1, 1), (3, 3), (5, 5), (7, 7))
@@ -163,11 +138,11 @@ def _recipes() -> list[Recipe]:
         replace(
             _PAPER,
             name="small_mlp",
-            student=SMALL_SPEC,
+            student=SMALL,
             loss=DISTIL_EDGES_AND_FEATURES,
             feature_pairs=renumbered_4,
         ),
-        replace(_PAPER_SCORE, name="small_score", student=SMALL_SPEC),
+        replace(_PAPER_SCORE, name="small_score", student=SMALL),
         _NANO,
         replace(
             _NANO,

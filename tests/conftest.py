@@ -13,9 +13,10 @@ import torch
 from converters.convert import convert_checkpoint
 from converters.to_onnx import export_onnx
 from edge_tracker.bundle import Bundle
+from mixformerv2.geometries import GEOMETRIES, NANO
 from mixformerv2.model import MixFormerV2
 from tests.exported_networks import ExportedNetwork
-from tests.lively_networks import GEOMETRIES, NANO, lively_network
+from tests.lively_networks import lively_network
 
 hypothesis.settings.register_profile(
     "repeatable", derandomize=True, database=None, deadline=None, max_examples=60

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge_tracker.backend import BackendChoice, Graphs
 from edge_tracker.bundle import Bundle
 from edge_tracker.options import TrackerOptions
-from tests.lively_networks import NANO
+from mixformerv2.geometries import NANO
 
 #: Edges of a target that fills the middle of the search crop as the first box does: it stays.
 STILL = (0.5 - 0.5 / 4.5, 0.5 - 0.5 / 4.5, 0.5 + 0.5 / 4.5, 0.5 + 0.5 / 4.5)

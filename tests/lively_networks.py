@@ -9,34 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from edge_tracker.spec import ModelSpec
+from mixformerv2.geometries import NANO
 from mixformerv2.model import MixFormerV2
 
-SMALL = ModelSpec(
-    width=768,
-    depth=4,
-    num_heads=12,
-    mlp_hidden=768,
-    patch_size_px=16,
-    search_size_px=224,
-    template_size_px=112,
-    bins=96,
-    box_head_hidden=768,
-    score_head_hidden=768,
-)
-BASE = replace(SMALL, depth=8, mlp_hidden=3072, search_size_px=288, template_size_px=128)
-NANO = ModelSpec(
-    width=192,
-    depth=4,
-    num_heads=3,
-    mlp_hidden=192,
-    patch_size_px=16,
-    search_size_px=128,
-    template_size_px=64,
-    bins=64,
-    box_head_hidden=192,
-    score_head_hidden=192,
-)
-GEOMETRIES = {"nano": NANO, "small": SMALL, "base": BASE}
 #: With the 72 bins of some checkpoints in the wild, and no two sizes alike.
 TINY = replace(NANO, width=64, depth=2, num_heads=1, mlp_hidden=96, bins=72, search_size_px=64)
 TINY = replace(TINY, template_size_px=32, box_head_hidden=80, score_head_hidden=48)

@@ -18,7 +18,8 @@ from edge_tracker.boxes import box_iou
 from edge_tracker.bundle import Bundle
 from edge_tracker.decode import decode_edges
 from edge_tracker.synthetic_clip import render_clip
-from tests.lively_networks import NANO, random_images
+from mixformerv2.geometries import NANO
+from tests.lively_networks import random_images
 
 BACKENDS = ("openvino", "onnxruntime")
 REPOSITORY = Path(__file__).parents[1]

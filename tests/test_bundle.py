@@ -13,7 +13,7 @@ import pytest
 from edge_tracker import BackendUnavailable, BundleError, EdgeTracker, open_bundle
 from edge_tracker.backend import open_graphs
 from edge_tracker.bundle import MANIFEST, Bundle, sha256_of
-from tests.lively_networks import NANO
+from mixformerv2.geometries import NANO
 
 Manifest = dict[str, Any]
 Edit = Callable[[Manifest], object]

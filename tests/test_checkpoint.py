@@ -21,7 +21,8 @@ from torch import Tensor
 from edge_tracker.errors import CheckpointError
 from edge_tracker.spec import ModelSpec
 from mixformerv2.checkpoint import infer_spec, load_network, read_state_dict
-from tests.lively_networks import BASE, NANO, SMALL, TINY, lively_network
+from mixformerv2.geometries import BASE, NANO, SMALL
+from tests.lively_networks import TINY, lively_network
 
 State = dict[str, Tensor]
 

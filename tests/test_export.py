@@ -19,8 +19,9 @@ from converters.to_openvino import convert_to_openvino
 from edge_tracker.decode import decode_edges
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.spec import ModelSpec
+from mixformerv2.geometries import GEOMETRIES
 from tests.exported_networks import ExportedNetwork, Outputs, first_targets
-from tests.lively_networks import GEOMETRIES, TINY, lively_network, random_images
+from tests.lively_networks import TINY, lively_network, random_images
 
 Export = Callable[[str], ExportedNetwork]
 ONNX_TOLERANCE = 1e-4

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from edge_tracker.normalise import normalise
 from edge_tracker.spec import ModelSpec
+from mixformerv2.geometries import BASE, GEOMETRIES, NANO, SMALL
 from mixformerv2.model import MixFormerV2, Prediction, sincos_position_table
-from tests.lively_networks import BASE, GEOMETRIES, NANO, SMALL, TINY, lively_network, random_images
+from tests.lively_networks import TINY, lively_network, random_images
 from tests.reference_network import reference_forward
 
 HALVES_TOLERANCE = 1e-5

@@ -23,8 +23,9 @@ from edge_tracker.decode import decode_edges
 from edge_tracker.golden import LIMITS
 from edge_tracker.spec import ModelSpec
 from mixformerv2.checkpoint import load_network
+from mixformerv2.geometries import NANO
 from tests.conftest import SHARED, trained_checkpoint
-from tests.lively_networks import NANO, TINY, lively_network, random_images
+from tests.lively_networks import TINY, lively_network, random_images
 
 LIMIT_PX = 0.5
 SEQUENCES = SHARED / "data" / "sequences"

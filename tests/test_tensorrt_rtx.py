@@ -31,9 +31,10 @@ from edge_tracker.bundle import Bundle
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.hardware import CudaDevice
 from edge_tracker.spec import ModelSpec
+from mixformerv2.geometries import BASE, NANO, SMALL
 from tests.exported_networks import ExportedNetwork
 from tests.fake_tensorrt import ORIN
-from tests.lively_networks import BASE, NANO, SMALL, lively_network
+from tests.lively_networks import lively_network
 from tests.quantised_linears import quantise_linears
 
 trt: Any = pytest.importorskip(

@@ -22,8 +22,9 @@ from edge_tracker.backends.tensorrt_engine import DeviceTensor
 from edge_tracker.bundle import Bundle
 from edge_tracker.errors import BackendUnavailable
 from edge_tracker.synthetic_clip import render_clip
+from mixformerv2.geometries import NANO
 from tests.fake_tensorrt import FakeMachine
-from tests.lively_networks import NANO, random_images
+from tests.lively_networks import random_images
 
 REPOSITORY = Path(__file__).parents[1]
 WORK = ["copy in", "enqueue", "copy out", "copy out"]

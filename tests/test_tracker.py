@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from edge_tracker import EdgeTracker, EdgeTrackerError, NotInitialised, TrackerOptions
 from edge_tracker.boxes import box_from_edges, clip_box
 from edge_tracker.crop import crop_square
+from mixformerv2.geometries import NANO
 from tests.fake_graphs import STILL, FakeNetwork, bundle_without_files
-from tests.lively_networks import NANO
 
 Image = NDArray[np.uint8]
 MakeTracker = Callable[..., EdgeTracker]
