@@ -18,8 +18,7 @@ from distillation.convolutional_teacher import ConvolutionalTeacher
 from distillation.recipe import RecipeError
 from distillation.sample import SampleSource
 
-#: After so many batches a sample comes back once, mirrored: rendering costs as much as training on
-#: it.
+#: After so many batches a sample comes back: rendering costs half as much as training on it.
 REUSE_AFTER_BATCHES = 32
 #: Batches that a worker may look back beyond that: renders are kept for so long.
 WORKERS_APART = 8
@@ -41,7 +40,9 @@ class Batch(NamedTuple):
 
 
 class Batches(Dataset[Batch]):
-    """reuse: half of each batch is new, the other half are an earlier batch's samples, mirrored."""
+    """uses: one part in `uses` of each batch is new; the others are earlier batches' samples, every
+    second time mirrored.
+    """
 
     def __init__(
         self,
@@ -49,49 +50,50 @@ class Batches(Dataset[Batch]):
         batch_size: int,
         teacher: ConvolutionalTeacher | None,
         *,
-        reuse: bool,
+        uses: int = 1,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if batch_size % (2 * world if reuse else world):
+        if batch_size % (uses * world):
             raise RecipeError(
                 f"a batch of {batch_size} does not divide by {world} processes"
-                + (" into halves" if reuse else "")
+                + (f" into {uses} parts" if uses > 1 else "")
             )
         self.open_source = open_source
         self._source: SampleSource | None = None
         self.teacher = teacher
-        self.reuse = reuse
+        self.uses = uses
         self.rank, self.world = rank, world
-        self.new_samples = batch_size // world // (2 if reuse else 1)
+        self.new_samples = batch_size // world // uses
         self._rendered: dict[int, Batch] = {}
 
     def __getitem__(self, step: int) -> Batch:
-        new = self._new_samples(step)
-        if not self.reuse:
-            return new
-        again = self._new_samples(step - REUSE_AFTER_BATCHES)
-        edges = again.edges.clone()
-        edges[:, [0, 2]] = (1 - again.edges[:, [2, 0]]) * again.present[:, None]
+        parts = []
+        for use in range(self.uses):
+            part = self._new_samples(step - use * REUSE_AFTER_BATCHES)
+            parts.append(_mirrored(part) if use % 2 else part)
+        templates, search, edges, present, _ = zip(*parts, strict=True)
         return Batch(
-            torch.cat([new.templates, again.templates.flip(3)]),
-            torch.cat([new.search, again.search.flip(2)]),
-            torch.cat([new.edges, edges]),
-            torch.cat([new.present, again.present]),
-            new.features,
+            torch.cat(templates),
+            torch.cat(search),
+            torch.cat(edges),
+            torch.cat(present),
+            parts[0].features,
         )
 
     def _new_samples(self, step: int) -> Batch:
         if step not in self._rendered:
             self._rendered[step] = self._render(step)
-            self._rendered.pop(step - REUSE_AFTER_BATCHES - WORKERS_APART, None)
+            self._rendered.pop(step - (self.uses - 1) * REUSE_AFTER_BATCHES - WORKERS_APART, None)
         return self._rendered[step]
 
     def _render(self, step: int) -> Batch:
         if self._source is None:
             self._source = self.open_source()
         # Steps before the first have negative numbers, which indices must not have.
-        first = ((step + REUSE_AFTER_BATCHES) * self.world + self.rank) * self.new_samples
+        first = (
+            (step + (self.uses - 1) * REUSE_AFTER_BATCHES) * self.world + self.rank
+        ) * self.new_samples
         samples = [self._source.render(first + i) for i in range(self.new_samples)]
         search = np.stack([s.search for s in samples])
         features = None if self.teacher is None else self.teacher.features(search)
@@ -102,6 +104,14 @@ class Batches(Dataset[Batch]):
             torch.tensor([s.present for s in samples]),
             None if features is None else torch.from_numpy(features),
         )
+
+
+def _mirrored(batch: Batch) -> Batch:
+    edges = batch.edges.clone()
+    edges[:, [0, 2]] = (1 - batch.edges[:, [2, 0]]) * batch.present[:, None]
+    return batch._replace(
+        templates=batch.templates.flip(3), search=batch.search.flip(2), edges=edges
+    )
 
 
 def batch_loader(

@@ -20,14 +20,10 @@ class ConvolutionalTeacher:
         session = self._open()
         self.size_px = session.get_inputs()[0].shape[2]
         _, channels, grid, _ = session.get_outputs()[0].shape
-        if grid % token_grid:
-            raise ValueError(
-                f"{path} gives {grid} x {grid} features, which {token_grid} x {token_grid} search "
-                "tokens do not divide: choose another search size"
-            )
+        self._cells_per_token = max(1, round(grid / token_grid))
         # Sessions do not travel to other processes: each opens its own.
         self._session: Any = None
-        self.channels = channels * (grid // token_grid) ** 2
+        self.channels = channels * self._cells_per_token**2
 
     def features(self, search: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(B, H, W, 3) uint8 BGR -> (B, grid * grid, channels): each token's cells, side by side.
@@ -45,7 +41,10 @@ class ConvolutionalTeacher:
         cells -= cells.mean(axis=1, keepdims=True)
         cells /= cells.std(axis=1, keepdims=True) + 1e-4
         count, channels, grid, _ = cells.shape
-        share = grid // self.token_grid
+        share = self._cells_per_token
+        if grid != share * self.token_grid:
+            size = (share * self.token_grid,) * 2
+            cells = np.stack([_resized(cell_map, size) for cell_map in cells])
         split = cells.reshape(count, channels, self.token_grid, share, self.token_grid, share)
         return np.ascontiguousarray(
             split.transpose(0, 2, 4, 1, 3, 5).reshape(count, self.token_grid**2, -1)
@@ -59,3 +58,9 @@ class ConvolutionalTeacher:
         return onnxruntime.InferenceSession(
             str(self.path), options, providers=["CPUExecutionProvider"]
         )
+
+
+def _resized(channels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """(C, G, G) -> (C, *size), between the cells linearly."""
+    resized = cv2.resize(channels.transpose(1, 2, 0), size, interpolation=cv2.INTER_LINEAR)
+    return resized.transpose(2, 0, 1).astype(np.float32)

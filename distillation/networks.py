@@ -46,7 +46,7 @@ def build_trained(recipe: Recipe, initial: Path | None) -> MixFormerV2 | MixViT:
         found = infer_spec(state, num_heads=num_heads)
     if problems := fit_spec(found, spec):
         raise RecipeError(f"recipe {recipe.name} does not fit {initial}: {'; '.join(problems)}")
-    start_from(network, state)
+    start_from(network, state, learned_positions=recipe.learned_positions)
     return network
 
 

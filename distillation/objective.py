@@ -77,6 +77,8 @@ class Objective(nn.Module):
 def freeze(objective: Objective, recipe: Recipe) -> None:
     """Leave gradients on exactly what the recipe trains."""
     network = objective.network
+    network.backbone.pos_embed_s.requires_grad_(recipe.learned_positions)
+    network.backbone.pos_embed_t.requires_grad_(recipe.learned_positions)
     if recipe.trained == "score_head":
         network.requires_grad_(False)
         network.score_head.requires_grad_(True)

@@ -59,7 +59,9 @@ class Recipe:
     should agree, numbered as they are while training. batch_size is over all processes.
     learning_rate_muon is for the matrices in the blocks, if `optimizer` is "muon". data: kinds of
     data set, each found in the folder of that name. absent_fraction: share of samples whose search
-    crop lacks the target. decay: "cosine" or "step:0.8". seed: of weights, data, DropPath.
+    crop lacks the target. sample_uses: steps that see a sample, every second time mirrored.
+    learned_positions: the tables of positions are trained too, and scaled from the checkpoint's.
+    decay: "cosine" or "step:0.8". seed: of weights, data, DropPath.
 
     Raises RecipeError for numbers that make no sense together.
     """
@@ -85,7 +87,8 @@ class Recipe:
     feature_pairs: tuple[tuple[int, int], ...] = ()
     absent_fraction: float = 0.0
     jitter: Jitter = Jitter()
-    reuse_samples: bool = False
+    sample_uses: int = 1
+    learned_positions: bool = False
     prediction_token_std: float = 0.02
     bfloat16: bool = True
     seed: int = 1
@@ -96,7 +99,7 @@ class Recipe:
         return self.student.depth + len(self.removed_blocks)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size"):
+        for name in ("steps", "batch_size", "sample_uses"):
             if getattr(self, name) < 1:
                 raise RecipeError(
                     f"recipe {self.name}: {name} is {getattr(self, name)}, at least 1"

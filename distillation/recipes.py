@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from distillation.recipe import LossWeights, Recipe, RecipeError, SourceKind
+from distillation.recipe import Jitter, LossWeights, Recipe, RecipeError, SourceKind
 from mixformerv2.geometries import BASE, NANO, SMALL
 
 #: An epoch of the paper is 60,000 samples; a batch 256 of them.
@@ -76,7 +76,10 @@ _NANO = Recipe(
     weight_decay=0.02,
     gradient_clip=1.0,
     absent_fraction=0.3,
-    reuse_samples=True,
+    # The crop of a small network is small: what is around the target must not fill it.
+    jitter=Jitter(search_factor=3.5),
+    sample_uses=4,
+    learned_positions=True,
     prediction_token_std=1.0,
 )
 _TINY = replace(
@@ -85,6 +88,9 @@ _TINY = replace(
     student=TINY_SPEC,
     loss=_DENSE_HELP,
     absent_fraction=0.0,
+    jitter=Jitter(search_factor=4.5),
+    sample_uses=2,
+    learned_positions=False,
     steps=TINY_STEPS,
     batch_size=64,
     learning_rate_backbone=2e-4,

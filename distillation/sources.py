@@ -43,7 +43,13 @@ def open_source(recipe: Recipe, folders: Mapping[SourceKind, Path], split: Split
     }
     if recipe.data == ("synthetic",):
         material = read_material(folders["synthetic"], split)
-        return Renderer(material, seed=seed, absent_fraction=recipe.absent_fraction, **sizes)
+        return Renderer(
+            material,
+            seed=seed,
+            absent_fraction=recipe.absent_fraction,
+            search_factor=recipe.jitter.search_factor,
+            **sizes,
+        )
     if "synthetic" in recipe.data:
         raise RecipeError(
             f"recipe {recipe.name}: data {recipe.data} mixes rendered and real samples"

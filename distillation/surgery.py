@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from distillation.teacher import MixViT
 from edge_tracker.spec import ModelSpec
 from mixformerv2.model import MixFormerV2
 
+POSITIONS = ("backbone.pos_embed_s", "backbone.pos_embed_t")
 _BLOCK = re.compile(r"^backbone\.blocks\.(\d+)\.(.*)$")
 
 
@@ -79,16 +82,32 @@ def fit_spec(found: ModelSpec, wanted: ModelSpec) -> list[str]:
     return problems
 
 
-def start_from(network: MixFormerV2 | MixViT, state: Mapping[str, Tensor]) -> None:
+def start_from(
+    network: MixFormerV2 | MixViT,
+    state: Mapping[str, Tensor],
+    *,
+    learned_positions: bool = False,
+) -> None:
     """Give a network all weights of a checkpoint that it has; its others stay random.
 
-    MLPs are narrowed where the network's are. Positions are the network's own, of its image sizes.
+    MLPs are narrowed where the network's are. Positions are the network's own, of its image sizes;
+    with `learned_positions` the checkpoint's, scaled to those sizes.
     """
     fresh = network.state_dict()
-    positions = ("backbone.pos_embed_s", "backbone.pos_embed_t")
-    narrowed = narrow_mlps(state, network.spec.mlp_hidden)
-    taken = {k: v for k, v in narrowed.items() if k in fresh and k not in positions}
+    taken = {k: v for k, v in narrow_mlps(state, network.spec.mlp_hidden).items() if k in fresh}
+    for name in POSITIONS:
+        table = taken.pop(name, None)
+        if learned_positions and table is not None:
+            taken[name] = scale_positions(table, math.isqrt(fresh[name].shape[1]))
     network.load_state_dict(taken, strict=False)
+
+
+def scale_positions(table: Tensor, grid: int) -> Tensor:
+    """(1, old * old, C) -> (1, grid * grid, C), so that a place in the image keeps its position."""
+    old = math.isqrt(table.shape[1])
+    image = table.reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    scaled = F.interpolate(image, (grid, grid), mode="bilinear", align_corners=False)
+    return scaled.permute(0, 2, 3, 1).reshape(1, grid * grid, -1)
 
 
 def randomise_prediction_tokens(network: MixFormerV2, std: float) -> None:

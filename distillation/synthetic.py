@@ -26,9 +26,6 @@ from distillation.view import Ground, Layer, Look, Neighbour, View
 
 T = TypeVar("T")
 
-#: The tracker's own, not the larger one of the paper's training crops: the jitter here is its
-#: motion.
-SEARCH_FACTOR = 4.5
 TEXTURE_PX = 96
 #: Standard deviation of the grey levels that a patch needs to be a target.
 MIN_CONTRAST = 15.0
@@ -63,12 +60,14 @@ class Renderer:
         search_size_px: int,
         seed: int,
         absent_fraction: float,
+        search_factor: float,
     ) -> None:
         self.material = material
         self.template_size_px = template_size_px
         self.search_size_px = search_size_px
         self.seed = seed
         self.absent_fraction = absent_fraction
+        self.search_factor = search_factor
         self._same_category: dict[int, list[Cutout]] = defaultdict(list)
         for cutout in material.cutouts:
             self._same_category[cutout.category].append(cutout)
@@ -101,7 +100,7 @@ class Renderer:
             size = t / TEMPLATE_FACTOR * np.exp(rng.normal(0, 0.1))
             centre = middle + rng.normal(0, 0.07, 2) * size
             online, _ = view(t, size, centre, "online").draw(target, ground, neighbours)
-        target_px, centre = _search_jitter(rng, s)
+        target_px, centre = self._search_jitter(rng)
         search_view = view(s, target_px, centre, "search")
         if present:
             search, box = search_view.draw(target, self._search_ground(rng, ground), neighbours)
@@ -187,7 +186,7 @@ class Renderer:
         place = rng.random(2) * (width, height)
         # Outside the search crop, even where that reaches furthest.
         away = np.maximum(low - place, place - high).max()
-        if away < 0.7 * SEARCH_FACTOR * target_px:
+        if away < 0.7 * self.search_factor * target_px:
             return None
         return Ground(target.image, place, target_px)
 
@@ -219,20 +218,20 @@ class Renderer:
             found.append(Neighbour(cover, offset, float(rng.uniform(0.4, 1.0)), True, False))
         return found
 
+    def _search_jitter(self, rng: np.random.Generator) -> tuple[float, NDArray[np.float64]]:
+        """Target size and centre in the search crop.
 
-def _search_jitter(rng: np.random.Generator, size_px: int) -> tuple[float, NDArray[np.float64]]:
-    """Target size and centre in the search crop.
-
-    Mostly anywhere in it, as the paper has it: a network that learns to expect the middle follows
-    its own errors. Else as one frame's motion leaves it.
-    """
-    anywhere = rng.random() < 0.7
-    target_px = size_px / SEARCH_FACTOR * np.exp(rng.normal(0, 0.3 if anywhere else 0.12))
-    if anywhere:
-        offset = rng.uniform(-1, 1, 2) * (size_px / 2 - 0.4 * target_px)
-    else:
-        offset = rng.normal(0, 0.4, 2) * target_px
-    return float(target_px), np.array([size_px / 2, size_px / 2]) - 0.5 + offset
+        Mostly anywhere in it, as the paper has it: a network that learns to expect the middle
+        follows its own errors. Else as one frame's motion leaves it.
+        """
+        size_px = self.search_size_px
+        anywhere = rng.random() < 0.7
+        target_px = size_px / self.search_factor * np.exp(rng.normal(0, 0.3 if anywhere else 0.12))
+        if anywhere:
+            offset = rng.uniform(-1, 1, 2) * (size_px / 2 - 0.4 * target_px)
+        else:
+            offset = rng.normal(0, 0.4, 2) * target_px
+        return float(target_px), np.array([size_px / 2, size_px / 2]) - 0.5 + offset
 
 
 def _part(

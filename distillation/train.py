@@ -84,7 +84,7 @@ def train(
         held_out = open_validation(recipe, data)
     wrapped: nn.Module = nn.parallel.DistributedDataParallel(objective) if world > 1 else objective
     batches = Batches(
-        source, recipe.batch_size, features, reuse=recipe.reuse_samples, rank=rank, world=world
+        source, recipe.batch_size, features, uses=recipe.sample_uses, rank=rank, world=world
     )
     last_step = recipe.steps if stop_at_step is None else min(recipe.steps, stop_at_step)
     sums: dict[str, float] = {}

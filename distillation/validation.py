@@ -31,7 +31,7 @@ def open_validation(
             f"recipe {recipe.name}: {', '.join(recipe.data)} has no validation split; leave "
             "--validate-every out, and measure with evaluate"
         )
-    return Batches(partial(open_source, recipe, data, "validation"), samples, None, reuse=False)[0]
+    return Batches(partial(open_source, recipe, data, "validation"), samples, None)[0]
 
 
 @torch.no_grad()
