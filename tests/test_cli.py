@@ -19,6 +19,7 @@ import torch
 from edge_tracker import __version__, window
 from edge_tracker.bundle import Bundle
 from edge_tracker.cli import main
+from edge_tracker.commands.arguments import names_among
 from edge_tracker.video import mp4_writer, open_frames
 from tests.lively_networks import TINY, lively_network
 
@@ -207,8 +208,7 @@ def test_track_wants_whole_threads(threads: str, capsys: pytest.CaptureFixture[s
         (["--box", "nan,2,3,4"], "not finite"),
         (["--box", "5000,60,40,30"], "outside the frame of 320x240"),
         (["--box=-50,60,40,30"], "outside the frame of 320x240"),
-        (["--box", BOX, "--backend", "tflite"], "backend 'tflite' is unknown"),
-        (["--box", BOX, "--precision", "fp8"], "fp8"),
+        (["--box", BOX, "--precision", "int8"], "the bundle has no int8 artefact"),
         (["--box", BOX, "--save", "out.avi"], "must be named .mp4"),
         (["--box", BOX, "--save", "absent/out.mp4"], "folder absent does not exist, create it"),
         (["--box", BOX, "--csv", "absent/b.csv"], "folder absent does not exist, create it"),
@@ -412,6 +412,48 @@ def test_doctor_fails_where_nothing_can_run() -> None:
 
 
 # the program
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "choices"),
+    [
+        ("track b v", "--backend", ("auto", "tensorrt", "openvino", "onnxruntime")),
+        ("track b v", "--precision", ("fp32", "fp16", "int8")),
+        ("bench b", "--backend", ("tensorrt", "openvino", "onnxruntime")),
+        ("bench b", "--precision", ("fp32", "fp16", "int8")),
+        ("verify b", "--backend", ("tensorrt", "openvino", "onnxruntime")),
+        ("verify b", "--precision", ("fp32", "fp16", "int8")),
+        ("eval b d", "--backend", ("auto", "tensorrt", "openvino", "onnxruntime")),
+        ("eval b d", "--precision", ("fp32", "fp16", "int8")),
+        ("build b", "--to", ("tensorrt",)),
+        ("build b", "--precision", ("fp32", "fp16", "int8")),
+    ],
+)
+def test_a_choice_that_is_none_is_wrong_usage_and_the_choices_are_named(
+    command: str, option: str, choices: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists = command.split()[0] not in ("track", "build")
+    given = f"{choices[-1]},foo" if lists else "foo"
+    *_, message = usage_error(capsys, *command.split(), option, given).splitlines()
+    assert f"argument {option}: " in message
+    assert "'foo'" in message
+    named = re.findall(r"[a-z]\w+", message.partition("choose from")[2])
+    assert tuple(named) == choices
+
+
+@pytest.mark.parametrize("command", ["bench b", "verify b"])
+def test_what_runs_each_model_of_a_bundle_is_not_left_to_choice(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "'auto' is no choice here" in usage_error(capsys, *command.split(), "--backend", "auto")
+
+
+def test_a_list_of_choices_may_have_spaces_but_no_gaps(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    choose = names_among(("fp32", "fp16", "int8"))
+    assert choose("int8, fp32") == ("int8", "fp32")
+    assert "has an empty name" in usage_error(capsys, "verify", "b", "--precision", "fp32,")
 
 
 @pytest.mark.parametrize("command", ["convert", "track", "inspect", "doctor"])

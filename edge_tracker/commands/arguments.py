@@ -6,9 +6,12 @@ import argparse
 import errno
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
+
+from edge_tracker.backend import BACKENDS
+from edge_tracker.bundle import PRECISIONS
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -40,14 +43,26 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_artefact_options(parser: argparse.ArgumentParser) -> None:
+def add_artefact_options(
+    parser: argparse.ArgumentParser, backends: Sequence[str] = BACKENDS
+) -> None:
     """Which of a bundle's models, and where they run, for commands that take several."""
     parser.add_argument(
-        "--backend", type=names, metavar="NAMES", help="comma-separated, for example openvino"
+        "--backend",
+        type=names_among(backends),
+        metavar="NAMES",
+        help=f"comma-separated: {', '.join(backends)}",
     )
     parser.add_argument(
-        "--precision", type=names, metavar="PRECISIONS", help="comma-separated: fp32, fp16, int8"
+        "--precision",
+        type=names_among(PRECISIONS),
+        metavar="PRECISIONS",
+        help=f"comma-separated: {', '.join(PRECISIONS)}",
     )
+    add_placement_options(parser)
+
+
+def add_placement_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", help="the backend's name of a device, for example CPU, GPU, NPU"
     )
@@ -103,6 +118,21 @@ def names(text: str) -> tuple[str, ...]:
     if not all(parts):
         raise argparse.ArgumentTypeError(f"{text!r} has an empty name: expected names like a,b")
     return parts
+
+
+def names_among(choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """Argument type for a,b,c of these choices."""
+
+    def chosen(text: str) -> tuple[str, ...]:
+        parts = names(text)
+        for part in parts:
+            if part not in choices:
+                raise argparse.ArgumentTypeError(
+                    f"{part!r} is no choice here: choose from {', '.join(choices)}"
+                )
+        return parts
+
+    return chosen
 
 
 def width_x_height(text: str) -> tuple[int, int]:

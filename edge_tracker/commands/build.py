@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edge_tracker.bundle import PRECISIONS
 from edge_tracker.commands.arguments import (
     Subparsers,
     add_json_option,
@@ -35,7 +36,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--to", choices=("tensorrt",), default="tensorrt", help="(default)")
     parser.add_argument(
         "--precision",
-        choices=("fp32", "fp16", "int8"),
+        choices=PRECISIONS,
         default="fp16",
         help="of the ONNX models to build from (default: fp16)",
     )

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_tracker.backend import BACKENDS
 from edge_tracker.commands.arguments import (
     Subparsers,
     add_artefact_options,
@@ -54,7 +55,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--max-frames", type=positive_int, metavar="N", help="of each sequence, from its start"
     )
-    add_artefact_options(parser)
+    add_artefact_options(parser, ("auto", *BACKENDS))
     parser.add_argument(
         "--peer",
         type=_peer,

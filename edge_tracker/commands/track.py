@@ -8,12 +8,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_tracker.backend import BACKENDS
+from edge_tracker.bundle import PRECISIONS
 from edge_tracker.commands.arguments import (
     Subparsers,
     add_json_option,
+    add_placement_options,
     add_subcommand,
     box_xywh,
-    positive_int,
 )
 
 if TYPE_CHECKING:
@@ -61,13 +63,10 @@ def add_parser(subparsers: Subparsers) -> None:
         "--csv", type=Path, metavar="FILE", help="box, score and edge_std of each frame"
     )
     parser.add_argument(
-        "--backend", default="auto", help="auto (default), tensorrt, openvino, onnxruntime"
+        "--backend", choices=("auto", *BACKENDS), default="auto", help="(default: auto)"
     )
-    parser.add_argument(
-        "--device", help="the backend's name of a device, for example CPU, GPU, NPU"
-    )
-    parser.add_argument("--precision", help="which of the bundle's models: fp32, fp16, int8")
-    parser.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads")
+    parser.add_argument("--precision", choices=PRECISIONS, help="which of the bundle's models")
+    add_placement_options(parser)
     add_json_option(parser)
 
 
