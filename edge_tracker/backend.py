@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from edge_tracker.bundle import Artefact, Bundle
-from edge_tracker.compiled_graph import CompiledGraph
+from edge_tracker.bundle import MANIFEST, Artefact, Bundle
+from edge_tracker.compiled_graph import INPUT_NAMES, CompiledGraph
 from edge_tracker.errors import BackendUnavailable, BundleError
 
 #: In the order in which "auto" tries them.
@@ -54,20 +54,20 @@ def open_graphs(
 ) -> Graphs:
     """Compile a bundle's graphs with the backend asked for, or with the first that can run here.
 
-    With "auto", a TensorRT engine that is in the bundle but cannot be used here is passed over with
-    a RuntimeWarning that says why.
+    With "auto", an artefact that is in the bundle but cannot be used here is passed over with a
+    RuntimeWarning that says which, why, and what is used instead.
 
-    Raises ValueError for an unknown backend, BackendUnavailable if none can run, EngineMismatch for
-    an engine that belongs to another machine, BundleError for damaged files.
+    Raises ValueError for an unknown backend, TypeError for a device or number of threads that is
+    none, BackendUnavailable if none can run, EngineMismatch for an engine that belongs to another
+    machine, BundleError for damaged files and for models that were taken for one another.
     """
     if backend != "auto" and backend not in BACKENDS:
         raise ValueError(f"backend {backend!r} is unknown: choose auto, {', '.join(BACKENDS)}")
-    if num_threads is not None and num_threads < 1:
-        raise ValueError(
-            f"num_threads is {num_threads}: expected at least 1, or None for all cores"
-        )
+    _check_placement(device, num_threads)
     reasons: list[str] = []
+    passed_over: list[str] = []
     for name in BACKENDS if backend == "auto" else (backend,):
+        artefact = None
         try:
             artefact = _find_artefact(bundle, name, precision, device)
             obstacle = why_not(name)
@@ -81,19 +81,54 @@ def open_graphs(
             template, search, used = compile_graphs(
                 bundle, artefact, device, num_threads, cache_dir
             )
+            why = (*reasons, f"{name}: chosen, {artefact.name} on {used}")
+            choice = BackendChoice(name, used, artefact.precision, why)
+            graphs = Graphs(template, search, choice)
+            _refuse_mistaken_models(bundle, artefact, graphs)
         except (BackendUnavailable, BundleError) as error:
-            passed_over = isinstance(error, BackendUnavailable) or name == "tensorrt"
-            if backend != "auto" or not passed_over:
+            skippable = isinstance(error, BackendUnavailable) or name == "tensorrt"
+            if backend != "auto" or not skippable:
                 raise
             reasons.append(f"{name}: {error}")
-            if name == "tensorrt":
-                warnings.warn(f"TensorRT is not used: {error}", RuntimeWarning, stacklevel=3)
+            passed_over.append(f"{artefact.name if artefact else name} is not used: {error}")
             continue
-        reasons.append(f"{name}: chosen, {artefact.name} on {used}")
-        return Graphs(
-            template, search, BackendChoice(name, used, artefact.precision, tuple(reasons))
-        )
+        if passed_over:
+            instead = f"{artefact.name} is used instead, by {name} on {used}"
+            warnings.warn("; ".join([*passed_over, instead]), RuntimeWarning, stacklevel=3)
+        return graphs
     raise BackendUnavailable(f"bundle {bundle.path} cannot run here: " + "; ".join(reasons))
+
+
+def _check_placement(device: str | None, num_threads: int | None) -> None:
+    if device is not None and not isinstance(device, str):
+        raise TypeError(
+            f"device is {device!r}: expected the backend's name of one, such as 'CPU' or '0'"
+        )
+    if num_threads is None:
+        return
+    if not isinstance(num_threads, int) or isinstance(num_threads, bool):
+        raise TypeError(f"num_threads is {num_threads!r}: expected a whole number, or None")
+    if num_threads < 1:
+        raise ValueError(
+            f"num_threads is {num_threads}: expected at least 1, or None for all cores"
+        )
+
+
+def _refuse_mistaken_models(bundle: Bundle, artefact: Artefact, graphs: Graphs) -> None:
+    """Close the graphs and raise BundleError if they do not take what theirs would."""
+    found = {"template": graphs.template.input_names, "search": graphs.search.input_names}
+    if found == INPUT_NAMES:
+        return
+    graphs.close()
+    named = "; ".join(
+        f"{artefact.graphs[name].model} as the {name} graph, it takes {', '.join(sorted(inputs))}, "
+        f"expected {', '.join(sorted(INPUT_NAMES[name]))}"
+        for name, inputs in found.items()
+    )
+    redo = "convert the checkpoint again"
+    if artefact.format == "tensorrt":
+        redo = f"build the engine again: edge-tracker build {bundle.path} --to tensorrt"
+    raise BundleError(f"bundle {bundle.path}: {MANIFEST} names {named}; {redo}")
 
 
 def backend_of(artefact: Artefact) -> str:

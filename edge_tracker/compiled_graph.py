@@ -7,6 +7,12 @@ from typing import Any, Protocol
 
 Arrays = Mapping[str, Any]
 
+#: What each graph takes, by name.
+INPUT_NAMES = {
+    "template": frozenset({"templates"}),
+    "search": frozenset({"search", "template_kv"}),
+}
+
 
 class CompiledGraph(Protocol):
     """A compiled graph that runs arrays by name.
@@ -15,6 +21,9 @@ class CompiledGraph(Protocol):
     opaque values, outputs of one graph and inputs of another of the same backend. Outputs belong to
     the caller.
     """
+
+    #: As the compiled file itself says, whatever a manifest does.
+    input_names: frozenset[str]
 
     def run(self, inputs: Arrays) -> Arrays: ...
 

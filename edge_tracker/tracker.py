@@ -76,7 +76,7 @@ class EdgeTracker:
     name.
 
     Not safe for use from several threads at once. Raises BundleError, BackendUnavailable,
-    ValueError.
+    ValueError, TypeError.
     """
 
     def __init__(
@@ -92,7 +92,11 @@ class EdgeTracker:
         on_stage: Callable[[str], None] = lambda stage: None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        self.options = options or self.bundle.tracker_defaults
+        if options is not None and not isinstance(options, TrackerOptions):
+            raise TypeError(
+                f"options is {options!r}: expected such as TrackerOptions(update_interval=10)"
+            )
+        self.options = self.bundle.tracker_defaults if options is None else options
         self._graphs = open_graphs(
             self.bundle,
             backend=backend,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,10 +14,10 @@ import numpy as np
 import openvino as ov
 import pytest
 
-from edge_tracker import BackendUnavailable, EdgeTracker
+from edge_tracker import BackendUnavailable, EdgeTracker, open_bundle
 from edge_tracker.backend import Graphs, open_graphs
 from edge_tracker.boxes import box_iou
-from edge_tracker.bundle import Bundle
+from edge_tracker.bundle import MANIFEST, Bundle, sha256_of
 from edge_tracker.decode import decode_edges
 from edge_tracker.synthetic_clip import render_clip
 from mixformerv2.geometries import NANO
@@ -184,6 +186,52 @@ def test_auto_falls_back_to_onnxruntime_and_says_why(
         )
 
 
+@pytest.fixture
+def bundle_with_bad_openvino(nano_bundle: Bundle, tmp_path: Path) -> Bundle:
+    """Its IR is what the manifest says it is, but OpenVINO cannot read it."""
+    folder = Path(shutil.copytree(nano_bundle.path, tmp_path / "bundle"))
+    model = folder / "openvino" / "fp32" / "search.xml"
+    model.write_text("<net/>")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"]["openvino/fp32/search.xml"] = {
+        "size_bytes": model.stat().st_size,
+        "sha256": sha256_of(model),
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    return open_bundle(folder)
+
+
+def test_auto_says_which_artefact_it_passes_over_and_why_and_what_runs_instead(
+    bundle_with_bad_openvino: Bundle, cache_dir: Path
+) -> None:
+    with pytest.warns(RuntimeWarning, match=r"^openvino/fp32 is not used: ") as warned:
+        tracker = EdgeTracker(bundle_with_bad_openvino, num_threads=1, cache_dir=cache_dir)
+    assert tracker.choice.backend == "onnxruntime"
+    tracker.close()
+    (warning,) = warned
+    assert f"openvino refuses {bundle_with_bad_openvino.path}" in str(warning.message)
+    assert "search.xml" in str(warning.message)
+    assert str(warning.message).endswith("; onnx/fp32 is used instead, by onnxruntime on CPU")
+    assert warning.filename == __file__
+
+
+def test_artefact_that_is_asked_for_is_not_passed_over(
+    bundle_with_bad_openvino: Bundle, cache_dir: Path
+) -> None:
+    with pytest.raises(BackendUnavailable, match=r"openvino refuses .*search\.xml"):
+        EdgeTracker(bundle_with_bad_openvino, backend="openvino", cache_dir=cache_dir)
+
+
+def test_nothing_is_said_to_be_used_instead_where_nothing_can_run(
+    bundle_with_bad_openvino: Bundle, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "edge_tracker.backend.find_spec", lambda name: None if name == "onnxruntime" else object()
+    )
+    with pytest.raises(BackendUnavailable, match=r"openvino refuses .*onnxruntime: the package"):
+        EdgeTracker(bundle_with_bad_openvino, cache_dir=cache_dir)
+
+
 def test_no_backend_at_all_lists_every_reason(
     nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +258,27 @@ def test_device_that_is_not_there_is_refused_with_those_that_are(
 def test_unknown_choice_is_refused(nano_bundle: Bundle, options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         EdgeTracker(nano_bundle, **options)
+
+
+@pytest.mark.parametrize(
+    ("choice", "says"),
+    [
+        ({"device": 0}, r"device is 0: expected the backend's name of one, such as 'CPU' or '0'"),
+        ({"num_threads": 2.0}, r"num_threads is 2\.0: expected a whole number"),
+        ({"num_threads": "2"}, r"num_threads is '2': expected a whole number"),
+        ({"num_threads": True}, r"num_threads is True: expected a whole number"),
+        ({"options": {"update_interval": 10}}, r"options is \{'update_interval': 10\}: expected"),
+        (
+            {"options": {}},
+            r"options is \{\}: expected such as TrackerOptions\(update_interval=10\)",
+        ),
+    ],
+)
+def test_choice_of_another_type_is_refused_by_name(
+    nano_bundle: Bundle, choice: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(TypeError, match=says):
+        EdgeTracker(nano_bundle, **choice)
 
 
 WITHOUT_TRAINING_PACKAGES = """

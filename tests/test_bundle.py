@@ -172,6 +172,39 @@ def test_wrong_manifest_is_refused_by_name(bundle_folder: Path, edit: Edit, says
         open_graphs(open_bundle(bundle_folder), backend="onnxruntime").close()
 
 
+def swap_graphs(graphs: dict[str, Any]) -> None:
+    graphs["template"], graphs["search"] = graphs["search"], graphs["template"]
+
+
+def swap_models(graphs: dict[str, Any]) -> None:
+    template, search = graphs["template"], graphs["search"]
+    template["model"], search["model"] = search["model"], template["model"]
+
+
+def search_for_both(graphs: dict[str, Any]) -> None:
+    graphs["template"]["model"] = graphs["search"]["model"]
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime", "auto"])
+@pytest.mark.parametrize("change", [swap_graphs, swap_models, search_for_both])
+def test_models_that_are_taken_for_one_another_are_named_with_the_remedy(
+    bundle_folder: Path, cache_dir: Path, backend: str, change: Callable[[Manifest], None]
+) -> None:
+    def change_each_artefact(manifest: Manifest) -> None:
+        for artefact in manifest["artefacts"]:
+            change(artefact["graphs"])
+
+    edit_manifest(bundle_folder, change_each_artefact)
+    bundle = open_bundle(bundle_folder)
+    artefact = bundle.find("onnx" if backend == "onnxruntime" else "openvino", None)
+    assert artefact is not None
+    with pytest.raises(BundleError, match="convert the checkpoint again") as refused:
+        open_graphs(bundle, backend=backend, num_threads=1, cache_dir=cache_dir)
+    template, search = (artefact.graphs[name].model for name in ("template", "search"))
+    assert f"{template} as the template graph" in str(refused.value)
+    assert f"{search} as the search graph" in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "path", ["../secret.onnx", "/etc/passwd", "onnx/../../secret.onnx", "..\\secret.onnx"]
 )

@@ -101,6 +101,13 @@ def refused_engine(machine: FakeMachine, bundle: Path) -> None:
     machine.trt.refuses.add("deserialise")
 
 
+def swapped_engines(machine: FakeMachine, bundle: Path) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    graphs = manifest["artefacts"][-1]["graphs"]
+    graphs["template"], graphs["search"] = graphs["search"], graphs["template"]
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
 REBUILD = "edge-tracker build {bundle} --to tensorrt"
 Obstacle = Callable[[FakeMachine, Path], None]
 OBSTACLES: dict[Obstacle, tuple[str, str]] = {
@@ -117,6 +124,7 @@ OBSTACLES: dict[Obstacle, tuple[str, str]] = {
     pycuda_that_does_not_load: ("pycuda does not load", "--force-reinstall"),
     no_gpu_memory: ("out of GPU memory", "close other programs"),
     refused_engine: ("it was told to", REBUILD),
+    swapped_engines: ("search.engine as the template graph", REBUILD),
 }
 obstacles = pytest.mark.parametrize("obstacle", OBSTACLES, ids=lambda o: o.__name__)
 
@@ -158,12 +166,13 @@ def test_auto_falls_through_with_a_warning_that_says_why(
 ) -> None:
     obstacle(machine, bundle)
     reason, remedy = (text.format(bundle=bundle) for text in OBSTACLES[obstacle])
-    with pytest.warns(RuntimeWarning, match="TensorRT is not used") as warned:
+    with pytest.warns(RuntimeWarning, match=r"^tensorrt.* is not used: ") as warned:
         graphs = open_graphs(open_bundle(bundle), precision=None)
     graphs.close()
     assert len(warned) == 1
     assert reason in str(warned[0].message)
     assert remedy in str(warned[0].message)
+    assert str(warned[0].message).endswith("; onnx/fp32 is used instead, by onnxruntime on CPU")
     assert graphs.choice.backend == "onnxruntime"
     assert reason in graphs.choice.reasons[0]
 

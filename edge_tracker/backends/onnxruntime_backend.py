@@ -20,6 +20,7 @@ class OrtGraph:
     def __init__(self, session: ort.InferenceSession, background: ThreadPoolExecutor) -> None:
         self._session = session
         self._background = background
+        self.input_names = frozenset(tensor.name for tensor in session.get_inputs())
         self._output_names = [output.name for output in session.get_outputs()]
 
     def run(self, inputs: Arrays) -> Arrays:

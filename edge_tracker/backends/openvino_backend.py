@@ -29,6 +29,7 @@ class OpenVinoGraph:
     def __init__(self, compiled: ov.CompiledModel, requests: int) -> None:
         self._requests = [compiled.create_infer_request() for _ in range(requests)]
         self._turn = cycle(self._requests)
+        self.input_names = frozenset(port.any_name for port in compiled.inputs)
         self._output_names = [port.any_name for port in compiled.outputs]
 
     def run(self, inputs: Arrays) -> Arrays:

@@ -111,7 +111,7 @@ class TensorRtGraph:
         self._session = session
         self._loaded = loaded
         self._graph_driver = graph_driver
-        self._inputs = {n for n, memory in loaded.tensors.items() if memory.is_input}
+        self.input_names = frozenset(n for n, memory in loaded.tensors.items() if memory.is_input)
         self._runs = 0
         self._targets = 0
         self._bound: dict[str, int] = {}
@@ -141,10 +141,10 @@ class TensorRtGraph:
 
     def _check(self, inputs: Arrays) -> int:
         """How many targets there are."""
-        if inputs.keys() != self._inputs:
+        if inputs.keys() != self.input_names:
             raise ValueError(
                 f"the {self._name} engine was given {sorted(inputs)}, it takes "
-                f"{sorted(self._inputs)}"
+                f"{sorted(self.input_names)}"
             )
         counts = set()
         for name, value in inputs.items():
@@ -179,7 +179,7 @@ class TensorRtGraph:
     def _bind(self, inputs: Arrays, targets: int) -> None:
         context, tensors = self._loaded.context, self._loaded.tensors
         if targets != self._targets:
-            for name in self._inputs:
+            for name in self.input_names:
                 context.set_input_shape(name, (targets, *tensors[name].shape[1:]))
             self._targets = targets
             # TensorRT wants one run in a new shape before its work is recorded.
