@@ -46,7 +46,7 @@ class UncutGraph(nn.Module):
     def forward(self, templates: Tensor, search: Tensor) -> tuple[Tensor, Tensor]:
         images, region = templates.float(), search.float()
         prediction = self.network(planes(images[:, 0]), planes(images[:, 1]), planes(region))
-        return prediction.edge_logits.softmax(dim=-1), prediction.score_logit.sigmoid()
+        return prediction.probabilities()
 
 
 def compile_uncut(network: MixFormerV2, folder: Path) -> ov.InferRequest:

@@ -27,13 +27,8 @@ def make_golden(network: MixFormerV2, options: TrackerOptions) -> Golden:
         torch.from_numpy(normalise(images)) for images in (templates[:, 0], templates[:, 1], search)
     )
     with torch.no_grad():
-        prediction = network(initial, online, region)
-    return Golden(
-        templates,
-        search,
-        prediction.edge_logits.softmax(dim=-1).numpy(),
-        prediction.score_logit.sigmoid().numpy(),
-    )
+        edge_probs, score = network(initial, online, region).probabilities()
+    return Golden(templates, search, edge_probs.numpy(), score.numpy())
 
 
 def _crops(spec: ModelSpec, options: TrackerOptions) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

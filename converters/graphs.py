@@ -41,9 +41,7 @@ class SearchGraph(nn.Module):
 
     def forward(self, search: Tensor, template_kv: Tensor) -> tuple[Tensor, Tensor]:
         image = planes(search.to(weights_dtype(self.network)))
-        prediction = self.network.search(image, template_kv)
-        edge_logits, score_logit = prediction.edge_logits.float(), prediction.score_logit.float()
-        return edge_logits.softmax(dim=-1), score_logit.sigmoid()
+        return self.network.search(image, template_kv).probabilities()
 
 
 def fold_for_export(network: MixFormerV2) -> MixFormerV2:

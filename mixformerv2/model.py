@@ -37,6 +37,12 @@ class Prediction(NamedTuple):
     edge_logits: Tensor
     score_logit: Tensor
 
+    def probabilities(self) -> tuple[Tensor, Tensor]:
+        """edge_probs (B, 4, bins), each row a distribution, and score (B,), both float32 whatever
+        the type of the weights.
+        """
+        return self.edge_logits.float().softmax(dim=-1), self.score_logit.float().sigmoid()
+
 
 def attend(q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
     """(B, H, Nq, D), (B, H, N, D), (B, H, N, D) -> (B, Nq, C)."""

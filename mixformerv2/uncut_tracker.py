@@ -43,14 +43,12 @@ class UncutTracker:
         images = (self._template, self._online.current, search)
         with torch.inference_mode():
             tensors = (torch.from_numpy(normalise(image)[None]) for image in images)
-            prediction = self._network(*tensors)
-            edge_probs = prediction.edge_logits[0].softmax(-1).numpy()
-            score = float(prediction.score_logit[0].sigmoid())
-        edges = decode_edges(edge_probs)
+            edge_probs, score = self._network(*tensors).probabilities()
+        edges = decode_edges(edge_probs[0].numpy())
         box = box_from_edges((float(edge) for edge in edges.mean), self._box, side_px)
         height, width = frame.shape[:2]
         self._box = clip_box(box, height, width, options.clip_margin_px)
-        self._online.observe(score, lambda: self._crop_template(frame, self._box))
+        self._online.observe(float(score[0]), lambda: self._crop_template(frame, self._box))
         return self._box
 
     def close(self) -> None:

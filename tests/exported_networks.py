@@ -53,9 +53,8 @@ class ExportedNetwork:
         parts = (templates[:, 0], templates[:, 1], search)
         with torch.no_grad():
             prediction = self.network(*(torch.from_numpy(normalise(part)) for part in parts))
-        return Outputs(
-            prediction.edge_logits.softmax(-1).numpy(), prediction.score_logit.sigmoid().numpy()
-        )
+            edge_probs, score = prediction.probabilities()
+        return Outputs(edge_probs.numpy(), score.numpy())
 
     def run_onnx(self, images: Images) -> Outputs:
         """Both files as they lie on the disk, weights from beside them."""

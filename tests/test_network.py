@@ -27,8 +27,9 @@ def tensors(images: dict[str, NDArray[np.uint8]]) -> tuple[Tensor, Tensor, Tenso
     return template, online, region
 
 
-def probabilities(prediction: Prediction) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return prediction.edge_logits.softmax(-1).numpy(), prediction.score_logit.sigmoid().numpy()
+def probabilities(prediction: Prediction) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    edge_probs, score = prediction.probabilities()
+    return edge_probs.numpy(), score.numpy()
 
 
 @pytest.fixture(scope="module", params=["tiny", "nano", "small"])
@@ -134,6 +135,17 @@ def test_score_is_the_mean_of_the_logits_not_of_tokens_or_probabilities() -> Non
     torch.testing.assert_close(score_logit, logits.mean()[None])
     of_mean_token = network.score_head.layers(tokens.mean(dim=1))[0]
     assert not torch.allclose(score_logit, of_mean_token, atol=1e-2)
+
+
+def test_probabilities_are_float32_of_each_edge_s_bins_and_of_the_score() -> None:
+    """Also of a network in half precision: in float16 distributions would be rounded."""
+    bins = torch.tensor([1.0, 2.0, 5.0])
+    logits = bins.log().expand(2, 4, 3).half()
+    edge_probs, score = Prediction(logits, torch.tensor([0.0, -2.0]).half()).probabilities()
+    assert edge_probs.dtype == score.dtype == torch.float32
+    torch.testing.assert_close(edge_probs, (bins / 8).expand(2, 4, 3), rtol=0, atol=1e-3)
+    torch.testing.assert_close(edge_probs.sum(-1), torch.ones(2, 4), rtol=0, atol=1e-6)
+    torch.testing.assert_close(score, torch.tensor([0.5, 1 / (1 + np.exp(2.0))]).float())
 
 
 def test_position_table_is_a_quarter_each_of_sines_and_cosines_of_column_and_row() -> None:
