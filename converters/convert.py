@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import onnx
 import torch
 
+from converters.artefacts import describe_artefact, replay_golden
 from converters.bundle_folder import replacing_folder, write_manifest
 from converters.golden import make_golden
-from converters.to_onnx import OPSET, WEIGHTS, export_onnx
+from converters.to_onnx import export_onnx
 from converters.to_openvino import convert_to_openvino
-from edge_tracker.backend import open_graphs
 from edge_tracker.bundle import FORMAT, FORMAT_VERSION, Bundle, Parity, open_bundle, sha256_of
-from edge_tracker.errors import EdgeTrackerError
-from edge_tracker.golden import GOLDEN, LIMITS, Golden, measure_parity
+from edge_tracker.errors import CalibrationError, EdgeTrackerError
+from edge_tracker.golden import GOLDEN, LIMITS, Golden
 from edge_tracker.normalise import MEAN_RGB, STD_RGB
 from edge_tracker.options import TrackerOptions
-from mixformerv2.checkpoint import load_network
+from mixformerv2.checkpoint import build_network, read_checkpoint
+
+if TYPE_CHECKING:
+    from calibration.int8 import Int8Options
 
 TARGETS = ("onnx", "openvino")
-PRECISIONS = ("fp32", "fp16")
-TOOLS = ("edge-tracker", "torch", "onnx", "onnxsim", "onnxruntime", "openvino", "numpy")
+PRECISIONS = ("fp32", "fp16", "int8")
+TOOLS = ("edge-tracker", "torch", "onnx", "onnxsim", "onnxruntime", "openvino", "nncf", "numpy")
 
 #: Called before each step with its text, its number from 0, and how many there are.
 OnStep = Callable[[str, int, int], None]
@@ -40,6 +41,7 @@ def convert_checkpoint(
     targets: Sequence[str] = TARGETS,
     precisions: Sequence[str] = ("fp32", "fp16"),
     tracker: TrackerOptions | None = None,
+    int8: Int8Options | None = None,
     on_step: OnStep | None = None,
 ) -> Bundle:
     """Convert a MixFormerV2 checkpoint into the bundle folder `output`, replacing an old bundle
@@ -48,24 +50,41 @@ def convert_checkpoint(
     The ONNX pair is always made, in fp32, and again where "fp16" is asked for; "openvino" adds an
     IR for each precision, made from the ONNX pair in fp32. Every artefact
     is run against PyTorch's full forward on golden inputs; the largest errors go into the manifest.
-    `tracker` are the defaults that the bundle carries.
+    `tracker` are the defaults that the bundle carries; None for the official tracker's, with the
+    search factor that the checkpoint states, if it does.
+
+    "int8" among the precisions needs `int8`, which says what calibrates and judges it, and the
+    package nncf; it adds an int8 artefact of each target, and OpenVINO's fp32 to judge it by.
 
     Raises CheckpointError for a bad checkpoint, ValueError for unknown targets or precisions or an
     output that is no bundle, EdgeTrackerError for an artefact that strays too far from PyTorch,
-    OSError if writing fails. Whatever fails, `output` is as it was.
+    OSError if writing fails; then `output` is as it was. Raises CalibrationError likewise, except
+    for int8 artefacts that lose too much: then the bundle is there without them.
     """
     checkpoint, output = Path(checkpoint), Path(output)
     _check_choice("target", targets, TARGETS)
     _check_choice("precision", precisions, PRECISIONS)
-    tracker = tracker or TrackerOptions()
+    if ("int8" in precisions) != (int8 is not None):
+        raise ValueError(
+            "int8 needs something to calibrate on: give --calibration and int8 among --precision, "
+            "or neither"
+        )
     artefacts = [("onnx", "fp32")]
     if "fp16" in precisions:
         artefacts.append(("onnx", "fp16"))
     if "openvino" in targets:
-        artefacts += [("openvino", precision) for precision in dict.fromkeys(precisions)]
+        wanted = [precision for precision in ("fp32", "fp16") if precision in precisions]
+        if int8 is not None and "fp32" not in wanted:
+            wanted.insert(0, "fp32")
+        artefacts += [("openvino", precision) for precision in wanted]
     steps = ["Reading the checkpoint", "Exporting ONNX", "Computing golden outputs"]
     steps += [f"Converting to {kind} {precision}" for kind, precision in artefacts[1:]]
     steps += [f"Measuring {kind} {precision} against PyTorch" for kind, precision in artefacts]
+    int8_formats = tuple(kind for kind in TARGETS if kind in targets)
+    if int8 is not None:
+        from calibration.int8 import add_int8, int8_steps
+
+        steps += int8_steps(int8_formats)
     pending = iter(enumerate(steps))
 
     def step() -> None:
@@ -75,7 +94,11 @@ def convert_checkpoint(
 
     with replacing_folder(output) as folder:
         step()
-        network = load_network(checkpoint)
+        stated = read_checkpoint(checkpoint)
+        network = build_network(stated)
+        if tracker is None and stated.search_factor is not None:
+            tracker = TrackerOptions(search_factor=stated.search_factor)
+        tracker = tracker or TrackerOptions()
         source = {"checkpoint": checkpoint.name, "sha256": sha256_of(checkpoint)}
         metadata = {"source_sha256": source["sha256"], **_as_text(asdict(network.spec))}
         step()
@@ -101,15 +124,22 @@ def convert_checkpoint(
                 "std_rgb": STD_RGB,
             },
             "tracker": asdict(tracker),
-            "artefacts": [_describe(folder, kind, precision) for kind, precision in artefacts],
+            "artefacts": [
+                describe_artefact(folder, kind, precision) for kind, precision in artefacts
+            ],
             "source": source,
             "tools": _tool_versions(),
         }
         write_manifest(folder, manifest)
         for entry in manifest["artefacts"]:
             step()
-            entry["parity"] = asdict(_parity(folder, entry, golden))
+            entry["parity"] = asdict(_checked_parity(folder, entry, golden))
         write_manifest(folder, manifest)
+        refusals = []
+        if int8 is not None:
+            refusals = add_int8(folder, manifest, golden, int8_formats, int8, metadata, step)
+    if refusals:
+        raise CalibrationError("\n".join([*refusals, f"{output} has been written without it"]))
     return open_bundle(output)
 
 
@@ -120,61 +150,16 @@ def _check_choice(kind: str, chosen: Sequence[str], known: Sequence[str]) -> Non
         raise ValueError(f"no {kind} given: choose from {', '.join(known)}")
 
 
-def _parity(folder: Path, entry: Mapping[str, Any], golden: Golden) -> Parity:
-    kind, precision = entry["format"], entry["precision"]
-    backend = "onnxruntime" if kind == "onnx" else kind
-    with tempfile.TemporaryDirectory() as cache_dir:
-        graphs = open_graphs(
-            open_bundle(folder), backend=backend, precision=precision, cache_dir=cache_dir
-        )
-        try:
-            parity = measure_parity(graphs, golden)
-        finally:
-            graphs.close()
-    limit = LIMITS[precision].box_px
+def _checked_parity(folder: Path, entry: Mapping[str, Any], golden: Golden) -> Parity:
+    parity = replay_golden(folder, entry, golden)
+    limit = LIMITS[entry["precision"]].box_px
     if not parity.box_px <= limit:
         raise EdgeTrackerError(
-            f"{kind} {precision} strays {parity.box_px:.3g} px from PyTorch in the search crop, "
-            f"more than the {limit} px allowed: weights may overflow in this precision; "
-            "leave it out with --precision"
+            f"{entry['format']} {entry['precision']} strays {parity.box_px:.3g} px from PyTorch in "
+            f"the search crop, more than the {limit} px allowed: weights may overflow in this "
+            "precision; leave it out with --precision"
         )
     return parity
-
-
-def _describe(folder: Path, kind: str, precision: str) -> dict[str, Any]:
-    """The manifest's entry for one artefact, before its parity is known."""
-    base = f"{kind}/{precision}"
-    suffix = "onnx" if kind == "onnx" else "xml"
-    source = precision if kind == "onnx" else "fp32"
-    return {
-        "format": kind,
-        "precision": precision,
-        "graphs": {
-            name: {
-                "model": f"{base}/{name}.{suffix}",
-                "weights": f"{base}/{WEIGHTS}",
-                **_tensors(folder / "onnx" / source / f"{name}.onnx"),
-            }
-            for name in ("template", "search")
-        },
-        "opset": OPSET,
-        "parity": None,
-    }
-
-
-def _tensors(model_path: Path) -> dict[str, list[dict[str, Any]]]:
-    graph = onnx.load(model_path, load_external_data=False).graph
-
-    def describe(value: onnx.ValueInfoProto) -> dict[str, Any]:
-        tensor = value.type.tensor_type
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
-        shape = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in tensor.shape.dim]
-        return {"name": value.name, "shape": shape, "dtype": dtype}
-
-    return {
-        "inputs": [describe(value) for value in graph.input],
-        "outputs": [describe(value) for value in graph.output],
-    }
 
 
 def _tool_versions() -> dict[str, str]:

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from converters.convert import convert_checkpoint
+from distillation.run_folder import tracking_search_factor
 from edge_tracker.boxes import box_iou
 from edge_tracker.evaluation.ground_truth import AnnotatedSequence, read_sequence
 from edge_tracker.evaluation.layouts import find_sequences
 from edge_tracker.evaluation.metrics import score_boxes
+from edge_tracker.options import TrackerOptions
 from edge_tracker.tracker import EdgeTracker
+from mixformerv2.checkpoint import read_checkpoint
 
 Boxes = NDArray[np.float64]
 Scores = NDArray[np.float64]
@@ -72,9 +75,13 @@ def evaluate_checkpoint(
     Raises CheckpointError, DatasetError, and what converting and tracking raise.
     """
     sequences, overlaps, scores = [], [], []
+    search_factor = tracking_search_factor(read_checkpoint(checkpoint))
+    options = None if search_factor is None else TrackerOptions(search_factor=search_factor)
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "bundle"
-        convert_checkpoint(checkpoint, bundle, targets=["onnx"], precisions=["fp32"])
+        convert_checkpoint(
+            checkpoint, bundle, targets=["onnx"], precisions=["fp32"], tracker=options
+        )
         with EdgeTracker(bundle, backend="onnxruntime") as tracker:
             for found in find_sequences(dataset):
                 sequence = read_sequence(found, max_frames)

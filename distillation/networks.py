@@ -10,7 +10,7 @@ import torch
 from distillation.recipe import Recipe, RecipeError
 from distillation.surgery import fit_spec, randomise_prediction_tokens, start_from
 from distillation.teacher import CORNER_HEAD_PREFIX, MixViT, build_mixvit
-from mixformerv2.checkpoint import infer_spec, read_state_dict
+from mixformerv2.checkpoint import infer_spec, read_checkpoint
 from mixformerv2.model import MixFormerV2
 
 #: A teacher sees the student's images, whatever it was trained on: its positions are fixed tables.
@@ -38,12 +38,13 @@ def build_trained(recipe: Recipe, initial: Path | None) -> MixFormerV2 | MixViT:
                 f"recipe {recipe.name} goes on from trained weights: give a checkpoint"
             )
         return network
-    state, num_heads = read_state_dict(initial)
+    checkpoint = read_checkpoint(initial)
+    state = checkpoint.state
     if any(name.startswith(CORNER_HEAD_PREFIX) for name in state):
         state = dict(build_mixvit(state, spec).state_dict())
         found = replace(spec, depth=_depth(state), mlp_hidden=_mlp_hidden(state))
     else:
-        found = infer_spec(state, num_heads=num_heads)
+        found = infer_spec(state, num_heads=checkpoint.num_heads)
     if problems := fit_spec(found, spec):
         raise RecipeError(f"recipe {recipe.name} does not fit {initial}: {'; '.join(problems)}")
     start_from(network, state, learned_positions=recipe.learned_positions)
@@ -58,12 +59,13 @@ def build_teacher(recipe: Recipe, path: Path | None) -> MixFormerV2 | MixViT | N
         raise RecipeError(f"recipe {recipe.name} {need}")
     if path is None:
         return None
-    state, num_heads = read_state_dict(path)
+    checkpoint = read_checkpoint(path)
+    state = checkpoint.state
     teacher: MixFormerV2 | MixViT
     if any(name.startswith(CORNER_HEAD_PREFIX) for name in state):
         teacher = build_mixvit(state, recipe.student)
     else:
-        found = infer_spec(state, num_heads=num_heads)
+        found = infer_spec(state, num_heads=checkpoint.num_heads)
         if found.bins != recipe.student.bins or found.width != recipe.student.width:
             raise RecipeError(
                 f"recipe {recipe.name} does not fit its teacher {path}: it has {found.bins} bins "

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from edge_tracker.options import TrackerOptions
 from edge_tracker.spec import ModelSpec
 
 Trained = Literal["corner_teacher", "student", "score_head"]
@@ -98,6 +99,16 @@ class Recipe:
         """Blocks while training, those that fade out included."""
         return self.student.depth + len(self.removed_blocks)
 
+    @property
+    def tracking_search_factor(self) -> float:
+        """What the network is to be tracked with: the factor of rendered crops.
+
+        The paper's are deliberately larger than those it tracks with.
+        """
+        if self.data == ("synthetic",):
+            return self.jitter.search_factor
+        return TrackerOptions().search_factor
+
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "sample_uses"):
             if getattr(self, name) < 1:
@@ -127,6 +138,11 @@ class Recipe:
             raise RecipeError(
                 f"recipe {self.name}: absent_fraction is {self.absent_fraction}, expected 0 to "
                 "below 1"
+            )
+        if not 1 <= self.jitter.search_factor <= 20:
+            raise RecipeError(
+                f"recipe {self.name}: jitter.search_factor is {self.jitter.search_factor}, "
+                "expected 1 to 20"
             )
         if bool(self.loss.features) != bool(self.feature_pairs):
             raise RecipeError(

@@ -12,6 +12,8 @@ from distillation.objective import Objective
 from distillation.recipe import Recipe, RecipeError, recipe_from_dict, recipe_to_dict
 from distillation.surgery import drop_blocks
 from edge_tracker.atomic_file import replacing
+from edge_tracker.errors import CheckpointError
+from mixformerv2.checkpoint import Checkpoint
 
 CHECKPOINT = "checkpoint.pth.tar"
 RESUME = "resume.pt"
@@ -43,7 +45,12 @@ def save_run(
         state = drop_blocks(state, recipe.removed_blocks)
     with replacing(folder / CHECKPOINT) as temporary:
         torch.save(
-            {"net": state, "num_heads": network.spec.num_heads, **stated},
+            {
+                "net": state,
+                "num_heads": network.spec.num_heads,
+                "search_factor": recipe.tracking_search_factor,
+                **stated,
+            },
             temporary,
         )
 
@@ -71,6 +78,21 @@ def load_run(
     for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
         optimizer.load_state_dict(state)
     return int(saved["step"])
+
+
+def tracking_search_factor(checkpoint: Checkpoint) -> float | None:
+    """What a checkpoint states, or what the recipe in it says; None where it has neither.
+
+    Raises CheckpointError for a recipe that makes no sense.
+    """
+    stated, recipe = checkpoint.search_factor, checkpoint.recipe
+    # Runs whose recipes lack this field rendered all crops with the official tracker's factor.
+    if stated is not None or not isinstance(recipe, dict) or "sample_uses" not in recipe:
+        return stated
+    try:
+        return recipe_from_dict(recipe).tracking_search_factor
+    except ValueError as error:
+        raise CheckpointError(f"checkpoint {checkpoint.path}: {error}") from error
 
 
 def truncate_log(path: Path, step: int) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
+from distillation.run_folder import tracking_search_factor
 from edge_tracker.atomic_file import replacing
-from mixformerv2.checkpoint import load_network
+from mixformerv2.checkpoint import build_network, read_checkpoint
 
 
 def ship(checkpoint: Path, target: Path) -> None:
@@ -16,10 +17,14 @@ def ship(checkpoint: Path, target: Path) -> None:
 
     Raises CheckpointError for a file that is no checkpoint, OSError if writing fails.
     """
-    network = load_network(checkpoint)
+    found = read_checkpoint(checkpoint)
+    network = build_network(found)
+    metadata = {"num_heads": str(network.spec.num_heads)}
+    if (search_factor := tracking_search_factor(found)) is not None:
+        metadata["search_factor"] = str(search_factor)
     state = {name: value.half().contiguous() for name, value in network.state_dict().items()}
     with replacing(target) as temporary:
-        save_file(state, temporary, metadata={"num_heads": str(network.spec.num_heads)})
+        save_file(state, temporary, metadata=metadata)
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
 """Reading checkpoints: untrusted files in, a checked state dict and the network's geometry out.
 
 Three layouts load: the official `.pth.tar` (`{"net": state dict, ...}`), a bare pickled state dict,
-and `.safetensors`. Pickles go through `inert_pickle`, so no code from the file runs.
+and `.safetensors`. Beside "net", or in the metadata of safetensors, a file may state what shapes do
+not show: "num_heads" and "search_factor". Pickles go through `inert_pickle`, so no code from the
+file runs.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,24 +28,38 @@ HEAD_DIM = 64
 StateDict = dict[str, Tensor]
 
 
+class Checkpoint(NamedTuple):
+    """What a file holds; None for what it does not state.
+
+    state: tensors by name, float32, own memory. search_factor: which the network is to be tracked
+    with, 1 to 20. recipe: of the training run that wrote the file; not checked.
+    """
+
+    path: Path
+    state: StateDict
+    num_heads: int | None
+    search_factor: float | None
+    recipe: Any
+
+
 def load_network(path: str | Path) -> MixFormerV2:
     """Build the network that a checkpoint holds, in eval mode, float32, on the CPU.
 
     Raises CheckpointError for a file that cannot be read or does not hold a MixFormerV2.
     """
-    state, num_heads = read_state_dict(path)
-    spec = infer_spec(state, num_heads=num_heads)
-    network = MixFormerV2(spec)
-    _check_against(network.state_dict(), state, path)
-    network.load_state_dict(state)
+    return build_network(read_checkpoint(path))
+
+
+def build_network(checkpoint: Checkpoint) -> MixFormerV2:
+    """As `load_network`, of a file that is read already. Raises CheckpointError."""
+    network = MixFormerV2(infer_spec(checkpoint.state, num_heads=checkpoint.num_heads))
+    _check_against(network.state_dict(), checkpoint.state, checkpoint.path)
+    network.load_state_dict(checkpoint.state)
     return network.eval()
 
 
-def read_state_dict(path: str | Path) -> tuple[StateDict, int | None]:
-    """Tensors of a checkpoint by name (float32, own memory), and its head count if it states one.
-
-    Raises CheckpointError.
-    """
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Raises CheckpointError."""
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path}: no such file")
@@ -66,7 +82,13 @@ def read_state_dict(path: str | Path) -> tuple[StateDict, int | None]:
         raise CheckpointError(f"checkpoint {path} holds no tensors; its keys are {_some(content)}")
     _refuse_odd(tensors, path)
     state = {name.removeprefix("module."): _to_float32(t) for name, t in tensors.items()}
-    return state, num_heads if isinstance(num_heads, int) else None
+    return Checkpoint(
+        path,
+        state,
+        num_heads if isinstance(num_heads, int) else None,
+        _search_factor(content, path),
+        content.get("recipe"),
+    )
 
 
 def infer_spec(state: Mapping[str, Tensor], *, num_heads: int | None = None) -> ModelSpec:
@@ -115,13 +137,12 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"checkpoint {path} is not a readable safetensors file: {error}"
         ) from error
-    if "num_heads" in metadata:
+    for name in metadata.keys() & {"num_heads", "search_factor"}:
         try:
-            content["num_heads"] = json.loads(metadata["num_heads"])
-        except json.JSONDecodeError as error:
+            content[name] = json.loads(metadata[name])
+        except (ValueError, RecursionError) as error:
             raise CheckpointError(
-                f"checkpoint {path}: metadata num_heads is {metadata['num_heads']!r}, "
-                "expected an integer"
+                f"checkpoint {path}: metadata {name} is {metadata[name]!r}, expected a number"
             ) from error
     return content
 
@@ -172,6 +193,18 @@ def _refuse_odd(tensors: Mapping[str, Tensor], path: Path) -> None:
                 f"checkpoint {path}: tensor {name} is {tensor.dtype}, {tensor.layout}; "
                 "expected dense floating-point weights"
             )
+
+
+def _search_factor(content: Mapping[Any, Any], path: Path) -> float | None:
+    stated = content.get("search_factor")
+    if stated is None:
+        return None
+    is_number = isinstance(stated, (int, float)) and not isinstance(stated, bool)
+    if not is_number or not 1 <= stated <= 20:
+        raise CheckpointError(
+            f"checkpoint {path}: its search_factor is {stated!r}, expected a number from 1 to 20"
+        )
+    return float(stated)
 
 
 def _to_float32(tensor: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import os
 import pickle
+import re
 import sys
 import types
 import zipfile
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from edge_tracker.errors import CheckpointError
 from edge_tracker.spec import ModelSpec
-from mixformerv2.checkpoint import infer_spec, load_network, read_state_dict
+from mixformerv2.checkpoint import infer_spec, load_network, read_checkpoint
 from mixformerv2.geometries import BASE, NANO, SMALL
 from tests.lively_networks import TINY, lively_network
 
@@ -99,9 +100,9 @@ def test_official_checkpoint_with_foreign_classes_loads(
 ) -> None:
     path = tmp_path / "mixformerv2.pth.tar"
     save_official(path, state, foreign, _use_new_zipfile_serialization=zipped)
-    read, num_heads = read_state_dict(path)
-    assert_same(read, state)
-    assert num_heads is None
+    read = read_checkpoint(path)
+    assert_same(read.state, state)
+    assert (read.num_heads, read.search_factor) == (None, None)
     assert foreign.__name__ not in sys.modules
 
 
@@ -113,33 +114,87 @@ def test_foreign_classes_are_inert_under_every_pickle_protocol(
     content = {"net": state, "meter": foreign.Meter(), "stages": {foreign.Stage.DENSE: 1}}
     torch.save(content, path, pickle_protocol=protocol)
     del sys.modules[foreign.__name__]
-    assert_same(read_state_dict(path)[0], state)
+    assert_same(read_checkpoint(path).state, state)
 
 
 def test_bare_state_dict_loads(state: State, tmp_path: Path) -> None:
     torch.save(state, tmp_path / "weights.pt")
-    assert_same(read_state_dict(tmp_path / "weights.pt")[0], state)
+    assert_same(read_checkpoint(tmp_path / "weights.pt").state, state)
 
 
 def test_safetensors_loads_with_its_head_count(state: State, tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     safetensors.torch.save_file(state, path, metadata={"num_heads": "2"})
-    read, num_heads = read_state_dict(path)
-    assert_same(read, state)
-    assert num_heads == 2
+    read = read_checkpoint(path)
+    assert_same(read.state, state)
+    assert (read.num_heads, read.search_factor) == (2, None)
     assert load_network(path).spec.num_heads == 2
+
+
+def save_stating(state: State, path: Path, search_factor: object) -> Path:
+    """safetensors hold text, pickles values."""
+    if path.suffix == ".safetensors":
+        metadata = {"search_factor": str(search_factor)}
+        safetensors.torch.save_file(state, path, metadata=metadata)
+    else:
+        torch.save({"net": state, "search_factor": search_factor}, path)
+    return path
+
+
+@pytest.mark.parametrize("stated", [3.5, 1, 20])
+@pytest.mark.parametrize("name", ["c.pth.tar", "c.safetensors"])
+def test_a_search_factor_is_read_where_one_is_stated(
+    state: State, name: str, stated: float, tmp_path: Path
+) -> None:
+    read = read_checkpoint(save_stating(state, tmp_path / name, stated))
+    assert read.search_factor == stated
+    assert type(read.search_factor) is float
+    assert_same(read.state, state)
+
+
+@pytest.mark.parametrize(
+    ("name", "stated", "shown"),
+    [
+        *(("c.pth.tar", value, repr(value)) for value in (0, 0.99, 20.5, -3.5, True, "3.5", [3.5])),
+        ("c.pth.tar", float("nan"), "nan"),
+        ("c.pth.tar", float("inf"), "inf"),
+        ("c.pth.tar", 10**400, "1000"),
+        ("c.pth.tar", torch.tensor(3.5), "tensor(3.5000)"),
+        *(("c.safetensors", text, text) for text in ("0", "21", "[3.5]")),
+        ("c.safetensors", "true", "True"),
+        ("c.safetensors", "NaN", "nan"),
+        ("c.safetensors", "Infinity", "inf"),
+        ("c.safetensors", "wide", "'wide'"),
+        ("c.safetensors", "", "''"),
+        ("c.safetensors", "9" * 5000, "'999"),
+    ],
+)
+def test_a_search_factor_that_is_none_is_refused_with_file_and_value(
+    state: State, name: str, stated: object, shown: str, tmp_path: Path
+) -> None:
+    path = save_stating(state, tmp_path / name, stated)
+    says = f"checkpoint {path}: .*search_factor is {re.escape(shown)}.* expected a number"
+    with pytest.raises(CheckpointError, match=says):
+        read_checkpoint(path)
+
+
+def test_a_search_factor_of_a_foreign_class_is_refused_unrun(state: State, tmp_path: Path) -> None:
+    path = save_stating(state, tmp_path / "c.pth.tar", Bomb(tmp_path / "crater"))
+    with pytest.raises(CheckpointError, match=r"search_factor is \{\}, expected a number from 1"):
+        read_checkpoint(path)
+    assert not (tmp_path / "crater").exists()
 
 
 def test_module_prefix_of_distributed_training_is_dropped(state: State, tmp_path: Path) -> None:
     prefixed = {f"module.{name}": tensor for name, tensor in state.items()}
     torch.save({"net": prefixed}, tmp_path / "c.pth.tar")
-    assert_same(read_state_dict(tmp_path / "c.pth.tar")[0], state)
+    assert_same(read_checkpoint(tmp_path / "c.pth.tar").state, state)
 
 
 def test_half_precision_and_parameters_load_as_float32(state: State, tmp_path: Path) -> None:
     halves = {name: torch.nn.Parameter(tensor.half()) for name, tensor in state.items()}
     torch.save({"net": halves}, tmp_path / "c.pth.tar")
-    read, _ = read_state_dict(tmp_path / "c.pth.tar")
+    read = read_checkpoint(tmp_path / "c.pth.tar").state
     assert {tensor.dtype for tensor in read.values()} == {torch.float32}
     assert_same(read, {name: tensor.detach() for name, tensor in halves.items()})
 
@@ -148,7 +203,7 @@ def test_tensors_that_are_views_of_one_storage_load(state: State, tmp_path: Path
     name = "backbone.blocks.0.attn.qkv.weight"
     state[name] = torch.cat([state[name], state[name]]).T.contiguous().T[: len(state[name])]
     torch.save({"net": state}, tmp_path / "c.pth.tar")
-    assert_same(read_state_dict(tmp_path / "c.pth.tar")[0], state)
+    assert_same(read_checkpoint(tmp_path / "c.pth.tar").state, state)
 
 
 def test_network_that_is_loaded_computes_what_the_saved_one_did(tmp_path: Path) -> None:
@@ -188,7 +243,7 @@ def test_pickle_bomb_beside_the_weights_never_goes_off(
 ) -> None:
     content = {"bomb": Bomb(tmp_path / "crater"), "net": state}
     torch.save(content, tmp_path / "c.pth.tar", _use_new_zipfile_serialization=zipped)
-    assert_same(read_state_dict(tmp_path / "c.pth.tar")[0], state)
+    assert_same(read_checkpoint(tmp_path / "c.pth.tar").state, state)
     assert not (tmp_path / "crater").exists()
 
 
@@ -196,10 +251,10 @@ def test_pickle_bomb_alone_is_refused_unexploded(tmp_path: Path) -> None:
     path = tmp_path / "c.pth.tar"
     torch.save(Bomb(tmp_path / "crater"), path)
     with pytest.raises(CheckpointError, match="holds no tensors"):
-        read_state_dict(path)
+        read_checkpoint(path)
     path.write_bytes(pickle.dumps(Bomb(tmp_path / "crater")))
     with pytest.raises(CheckpointError):
-        read_state_dict(path)
+        read_checkpoint(path)
     assert not (tmp_path / "crater").exists()
 
 
@@ -217,7 +272,7 @@ def test_compressed_entry_is_refused(state: State, tmp_path: Path) -> None:
         for name in stored.namelist():
             deflated.writestr(name, stored.read(name))
     with pytest.raises(CheckpointError, match=r"entry '.*' is compressed, which PyTorch never"):
-        read_state_dict(tmp_path / "bomb.pt")
+        read_checkpoint(tmp_path / "bomb.pt")
 
 
 def test_torchscript_archive_is_refused(tmp_path: Path) -> None:
@@ -227,7 +282,7 @@ def test_torchscript_archive_is_refused(tmp_path: Path) -> None:
         archive.writestr("scripted/constants.pkl", pickle.dumps(()))
         archive.writestr("scripted/code/__torch__.py", "raise SystemExit")
     with pytest.raises(CheckpointError, match=r"TorchScript archive, .* save the network's"):
-        read_state_dict(path)
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +308,7 @@ def test_tensor_that_reaches_outside_its_storage_is_refused(
     path = tmp_path / "c.pth.tar"
     torch.save({"net": {"weight": Forged()}}, path)
     with pytest.raises(CheckpointError, match="does not fit into its 4 stored elements"):
-        read_state_dict(path)
+        read_checkpoint(path)
 
 
 # What breaks on the way.
@@ -266,7 +321,7 @@ def test_file_truncated_anywhere_is_refused_by_name(state: State, tmp_path: Path
     for kept in (1, 7, 100, len(content) // 2, len(content) - 100, len(content) - 1):
         cut.write_bytes(content[:kept])
         with pytest.raises(CheckpointError, match=r"cut\.pth\.tar cannot be read.*truncated"):
-            read_state_dict(cut)
+            read_checkpoint(cut)
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before PyTorch 1.6"])
@@ -281,7 +336,7 @@ def test_flipped_byte_of_the_structure_never_gives_another_error(
         flipped[place] ^= 0xFF
         path.write_bytes(flipped)
         with suppress(CheckpointError):
-            read_state_dict(path)
+            read_checkpoint(path)
 
 
 @pytest.mark.parametrize("suffix", [".pth.tar", ".safetensors"])
@@ -289,19 +344,19 @@ def test_text_file_is_refused(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"readme{suffix}"
     path.write_text("Not Found. Please log in to download this file.\n" * 40)
     with pytest.raises(CheckpointError, match=rf"readme{suffix}.*(cannot be read|not a readable)"):
-        read_state_dict(path)
+        read_checkpoint(path)
 
 
 def test_empty_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "c.pth.tar").touch()
     with pytest.raises(CheckpointError, match=r"is empty \(0 bytes\): download or copy it again"):
-        read_state_dict(tmp_path / "c.pth.tar")
+        read_checkpoint(tmp_path / "c.pth.tar")
 
 
 def test_folder_and_missing_file_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent.pth.tar"):
         with pytest.raises(CheckpointError, match=f"{path}: no such file"):
-            read_state_dict(path)
+            read_checkpoint(path)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +371,7 @@ def test_folder_and_missing_file_are_refused(tmp_path: Path) -> None:
 def test_file_without_weights_is_refused(content: object, says: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "c.pth.tar")
     with pytest.raises(CheckpointError, match=says):
-        read_state_dict(tmp_path / "c.pth.tar")
+        read_checkpoint(tmp_path / "c.pth.tar")
 
 
 # What does not fit the network.

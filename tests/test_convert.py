@@ -13,6 +13,7 @@ import torch
 
 from converters import convert, to_onnx
 from converters.convert import convert_checkpoint
+from converters.golden import make_golden
 from edge_tracker import CheckpointError, EdgeTrackerError, TrackerOptions, open_bundle
 from edge_tracker.bundle import MANIFEST, Bundle
 from edge_tracker.normalise import normalise
@@ -78,6 +79,39 @@ def test_tracker_defaults_travel_with_the_bundle(tiny_checkpoint: Path, tmp_path
     bundle = convert_checkpoint(tiny_checkpoint, tmp_path / "b", targets=["onnx"], tracker=options)
     assert open_bundle(tmp_path / "b").tracker_defaults == options
     assert [artefact.name for artefact in bundle.artefacts] == ["onnx/fp32", "onnx/fp16"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "given", "carried"),
+    [
+        (None, None, TrackerOptions()),
+        (3.5, None, TrackerOptions(search_factor=3.5)),
+        (3.5, TrackerOptions(update_interval=200), TrackerOptions(update_interval=200)),
+    ],
+    ids=["the official tracker's", "the checkpoint's", "the caller's"],
+)
+def test_a_bundle_carries_the_search_factor_that_its_network_is_tracked_with(
+    stated: float | None, given: TrackerOptions | None, carried: TrackerOptions, tmp_path: Path
+) -> None:
+    network, path = lively_network(TINY), tmp_path / "c.pth.tar"
+    torch.save({"net": network.state_dict(), "search_factor": stated}, path)
+    convert_checkpoint(path, tmp_path / "b", targets=["onnx"], precisions=["fp32"], tracker=given)
+    assert open_bundle(tmp_path / "b").tracker_defaults == carried
+    with np.load(tmp_path / "b" / "golden.npz") as golden:
+        assert (golden["search"] == make_golden(network, carried).search).all()
+
+
+def test_a_search_factor_that_is_none_leaves_the_old_bundle(
+    tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / MANIFEST).write_text("the old one")
+    state = torch.load(tiny_checkpoint, weights_only=True)["net"]
+    torch.save({"net": state, "search_factor": 40}, tmp_path / "c.pth.tar")
+    before = contents(tmp_path)
+    with pytest.raises(CheckpointError, match=r"c\.pth\.tar: its search_factor is 40, expected"):
+        convert_checkpoint(tmp_path / "c.pth.tar", tmp_path / "bundle")
+    assert contents(tmp_path) == before
 
 
 def test_each_step_is_announced_once_and_in_order(tiny_checkpoint: Path, tmp_path: Path) -> None:

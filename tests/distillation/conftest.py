@@ -86,7 +86,7 @@ def make_batch(recipe: Recipe, images: Path, samples: int = 8) -> Batch:
     def source() -> object:
         return open_source(recipe, {"synthetic": images}, "train")
 
-    return Batches(source, samples, None, reuse=False)[0]
+    return Batches(source, samples, None)[0]
 
 
 def texture(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

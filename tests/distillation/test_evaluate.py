@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,16 @@ import pytest
 import torch
 
 from distillation.__main__ import main
-from distillation.evaluate import evaluate_checkpoint, overlap_with_truth, separate_scores
-from tests.distillation.conftest import SPEC, write_sequence
+from distillation.evaluate import (
+    evaluate_checkpoint,
+    overlap_with_truth,
+    separate_scores,
+    track_sequence,
+)
+from distillation.recipe import Jitter, recipe_to_dict
+from edge_tracker.evaluation.ground_truth import AnnotatedSequence
+from edge_tracker.tracker import EdgeTracker
+from tests.distillation.conftest import RECIPE, SPEC, write_sequence
 from tests.lively_networks import lively_network
 
 SHARED = Path(__file__).parents[3] / "shared"
@@ -61,6 +70,36 @@ def test_a_checkpoint_is_measured_through_the_tracker(checkpoint: Path, sequence
     assert 0 <= cat.mean_iou <= 1
     assert figures.mean_iou == cat.mean_iou
     assert figures.separation.found_frames + figures.separation.missed_frames <= 2
+
+
+@pytest.mark.parametrize(
+    ("stated", "factor"),
+    [
+        ({}, 4.5),
+        ({"search_factor": 4.0}, 4.0),
+        ({"recipe": recipe_to_dict(replace(RECIPE, jitter=Jitter(search_factor=3.5)))}, 3.5),
+    ],
+    ids=["official", "stated", "recipe alone"],
+)
+def test_a_checkpoint_is_tracked_with_the_search_factor_it_was_trained_for(
+    stated: dict[str, object],
+    factor: float,
+    sequences: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "c.pth.tar"
+    state = lively_network(SPEC).state_dict()
+    torch.save({"net": state, "num_heads": SPEC.num_heads, **stated}, path)
+    tracked_with = []
+
+    def track(tracker: EdgeTracker, sequence: AnnotatedSequence) -> object:
+        tracked_with.append(tracker.options.search_factor)
+        return track_sequence(tracker, sequence)
+
+    monkeypatch.setattr("distillation.evaluate.track_sequence", track)
+    evaluate_checkpoint(path, sequences)
+    assert tracked_with == [factor]
 
 
 def test_the_command_measures_and_trains(

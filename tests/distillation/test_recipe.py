@@ -10,7 +10,13 @@ import pytest
 import torch
 
 from distillation.networks import build_trained
-from distillation.recipe import LossWeights, RecipeError, recipe_from_dict, recipe_to_dict
+from distillation.recipe import (
+    Jitter,
+    LossWeights,
+    RecipeError,
+    recipe_from_dict,
+    recipe_to_dict,
+)
 from distillation.recipes import named_recipe, recipe_names
 from mixformerv2.model import MixFormerV2
 from tests.distillation.conftest import DISTIL, RECIPE, SPEC
@@ -49,6 +55,13 @@ def test_the_papers_numbers() -> None:
     assert (small.depth, small.mlp_hidden, small.search_size_px) == (4, 768, 224)
 
 
+def test_rendered_crops_are_tracked_as_they_are_rendered_and_the_papers_as_officially() -> None:
+    factors = {name: named_recipe(name).tracking_search_factor for name in recipe_names()}
+    assert {factors[name] for name in factors if name.startswith("nano")} == {3.5}
+    assert {factors[name] for name in factors if not name.startswith("nano")} == {4.5}
+    assert named_recipe("base_sparse").jitter.search_factor == 5.0
+
+
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(RecipeError, match=r"no recipe 'bass'; there are base_teacher, .*nano"):
         named_recipe("bass")
@@ -56,6 +69,12 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
 
 CONTRADICTIONS = {
     "no steps": ({"steps": 0}, "steps is 0, at least 1"),
+    "samples that are never used": ({"sample_uses": 0}, "sample_uses is 0, at least 1"),
+    "crop smaller than its target": (
+        {"jitter": Jitter(search_factor=0.5)},
+        "jitter.search_factor is 0.5, expected 1 to 20",
+    ),
+    "crop of no size": ({"jitter": Jitter(search_factor=float("nan"))}, "search_factor is nan"),
     "no batch": ({"batch_size": 0}, "batch_size is 0"),
     "unknown role": ({"trained": "head"}, "trained is 'head', expected one of corner_teacher"),
     "unknown optimizer": ({"optimizer": "sgd"}, "optimizer is 'sgd', expected one of adamw, muon"),

@@ -23,18 +23,25 @@ from distillation.run_folder import load_run
 from distillation.teacher import MixViT
 from distillation.train import train, until_signalled
 from edge_tracker.errors import CheckpointError, DatasetError
-from mixformerv2.checkpoint import load_network, read_state_dict
+from mixformerv2.checkpoint import load_network, read_checkpoint
 from tests.distillation.conftest import DISTIL, RECIPE, SPEC
 from tests.lively_networks import lively_network
 
-#: Everything that could make a resumed run differ: both optimizers, DropPath, reuse, the schedule.
+#: Everything that could make a resumed run differ: both optimizers, DropPath, samples that come
+#: back, trained positions, the schedule.
 RESUMABLE = replace(
-    RECIPE, optimizer="muon", drop_path=0.3, reuse_samples=True, warmup_steps=2, decay="cosine"
+    RECIPE,
+    optimizer="muon",
+    drop_path=0.3,
+    sample_uses=4,
+    learned_positions=True,
+    warmup_steps=2,
+    decay="cosine",
 )
 
 
 def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    return read_state_dict(checkpoint)[0]
+    return read_checkpoint(checkpoint).state
 
 
 def save(network: torch.nn.Module, path: Path) -> Path:
@@ -81,6 +88,7 @@ def test_a_run_leaves_an_official_checkpoint_a_log_and_a_picture(
     assert load_network(checkpoint).spec == SPEC
     stored = torch.load(checkpoint, weights_only=True)
     assert recipe_from_dict(stored["recipe"]) == recipe
+    assert read_checkpoint(checkpoint).search_factor == recipe.jitter.search_factor == 5.0
     (line,) = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert line["step"] == 20
     assert line["loss"] == pytest.approx(
