@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from converters.convert import convert_checkpoint
-from edge_tracker import EdgeTracker, TrackerOptions
+from edge_tracker import EdgeTracker
 from edge_tracker.track import track_video
 from edge_tracker.video import open_frames
 
@@ -29,15 +30,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     bundle = convert_checkpoint(
         arguments.checkpoint,
         arguments.bundle,
-        # The defaults that the bundle carries; EdgeTracker(..., options=...) overrides them.
-        tracker=TrackerOptions(update_interval=25),
         on_step=lambda step, index, total: print(f"{index + 1}/{total} {step}"),
     )
     for artefact in bundle.artefacts:
         if artefact.parity is not None:
             print(f"{artefact.name}: edges within {artefact.parity.box_px:.1e} px of PyTorch's")
 
-    with EdgeTracker(bundle) as tracker, open_frames(arguments.video) as source:
+    # Not TrackerOptions(...) anew: the search factor in the bundle is the one for this network.
+    options = replace(bundle.tracker_defaults, update_interval=25)
+    with EdgeTracker(bundle, options=options) as tracker, open_frames(arguments.video) as source:
         print("\n".join(tracker.choice.reasons))
         summary = track_video(tracker, source, tuple(arguments.box), save=arguments.save)
     print(f"{summary.frames} frames, {summary.frames_lost} lost, in {arguments.save}")
