@@ -62,5 +62,6 @@ class ConvolutionalTeacher:
 
 def _resized(channels: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
     """(C, G, G) -> (C, *size), between the cells linearly."""
-    resized = cv2.resize(channels.transpose(1, 2, 0), size, interpolation=cv2.INTER_LINEAR)
-    return resized.transpose(2, 0, 1).astype(np.float32)
+    image = channels.transpose(1, 2, 0)
+    resized = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    return np.moveaxis(resized, 2, 0)

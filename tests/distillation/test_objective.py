@@ -82,6 +82,26 @@ def test_fixed_positions_never_move(batch: Batch) -> None:
     assert "backbone.pos_embed_reg" in moved
 
 
+@pytest.mark.parametrize("network", [MixFormerV2, MixViT])
+def test_learned_positions_move(network: type[MixFormerV2 | MixViT], batch: Batch) -> None:
+    recipe = replace(RECIPE, learned_positions=True)
+    if network is MixViT:
+        recipe = replace(recipe, trained="corner_teacher", loss=replace(RECIPE.loss, score=0.0))
+    moved = changed(Objective(recipe, network(SPEC), None), batch, recipe)
+    assert {"backbone.pos_embed_s", "backbone.pos_embed_t"} <= moved
+
+
+def test_learned_positions_rest_while_the_score_head_alone_learns(batch: Batch) -> None:
+    recipe = replace(
+        RECIPE,
+        learned_positions=True,
+        trained="score_head",
+        loss=LossWeights(ciou=0, l1=0, score=1),
+    )
+    moved = changed(Objective(recipe, lively_network(SPEC), None), batch, recipe)
+    assert moved == {n for n in moved if n.startswith("score_head.")} != set()
+
+
 def test_a_student_that_equals_its_teacher_has_nothing_to_learn_from_it(batch: Batch) -> None:
     recipe = replace(DISTIL, feature_pairs=((0, 0), (1, 1)))
     objective = Objective(recipe, lively_network(SPEC), lively_network(SPEC))

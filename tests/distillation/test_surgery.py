@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from distillation.forward import draw_branch_gains, run_network
-from distillation.surgery import fit_spec, kept_blocks, narrow_mlps, without_blocks
+from distillation.surgery import (
+    POSITIONS,
+    fit_spec,
+    kept_blocks,
+    narrow_mlps,
+    scale_positions,
+    start_from,
+    without_blocks,
+)
 from mixformerv2.model import MixFormerV2
 from tests.distillation.conftest import SPEC
 from tests.lively_networks import lively_network
@@ -105,3 +113,50 @@ def test_weights_fit_a_narrower_mlp_and_another_image_size_but_nothing_else() ->
         "bins is 16, the recipe says 12",
     ]
     assert fit_spec(smaller, SPEC) == ["mlp_hidden is 16, the recipe says 48"]
+
+
+LARGER = replace(SPEC, search_size_px=80, template_size_px=48)
+
+
+def with_shifted_positions() -> dict[str, torch.Tensor]:
+    """A checkpoint whose tables are not the fixed ones."""
+    state = dict(lively_network(SPEC).state_dict())
+    return {name: t + 0.5 if name in POSITIONS else t for name, t in state.items()}
+
+
+def test_positions_that_are_learnt_start_from_the_checkpoints() -> None:
+    state = with_shifted_positions()
+    same_size, larger = MixFormerV2(SPEC), MixFormerV2(LARGER)
+    start_from(same_size, state, learned_positions=True)
+    start_from(larger, state, learned_positions=True)
+    for name, grid in zip(POSITIONS, (5, 3), strict=True):
+        torch.testing.assert_close(same_size.state_dict()[name], state[name])
+        assert larger.state_dict()[name].equal(scale_positions(state[name], grid))
+    first = "backbone.blocks.0.attn.qkv.weight"
+    assert larger.state_dict()[first].equal(state[first])
+
+
+def test_positions_that_are_fixed_stay_the_networks_own() -> None:
+    for spec in (SPEC, LARGER):
+        network = MixFormerV2(spec)
+        start_from(network, with_shifted_positions())
+        for name in POSITIONS:
+            assert network.state_dict()[name].equal(MixFormerV2(spec).state_dict()[name])
+
+
+@pytest.mark.parametrize(("old", "new"), [(4, 5), (8, 10), (5, 4), (4, 4), (4, 8)])
+def test_a_place_in_the_image_keeps_its_position(old: int, new: int) -> None:
+    """A table that says where in the image each token's middle is still does, but for the rim:
+    beyond the outermost old middles nothing is known.
+    """
+
+    def middles(grid: int) -> torch.Tensor:
+        middle = (torch.arange(grid) + 0.5) / grid
+        down, across = torch.meshgrid(middle, 2 + middle, indexing="ij")
+        return torch.stack([down, across], dim=-1).reshape(1, grid * grid, 2)
+
+    rim = 0.5 / old
+    known = middles(new)
+    known[..., 0].clamp_(rim, 1 - rim)
+    known[..., 1].clamp_(2 + rim, 3 - rim)
+    torch.testing.assert_close(scale_positions(middles(old), new), known, atol=1e-6, rtol=0)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from distillation import drawing
-from distillation.batches import REUSE_AFTER_BATCHES, Batches
+from distillation.batches import REUSE_AFTER_BATCHES, Batch, Batches
 from distillation.cutouts import Cutout, Scene, read_cutouts
 from distillation.drawing import pose_outline
 from distillation.images import read_image
-from distillation.recipe import RecipeError
-from distillation.sources import read_material
+from distillation.recipe import Jitter, RecipeError
+from distillation.sources import open_source, read_material
 from distillation.synthetic import Material, Renderer
 from distillation.view import Ground, Layer, Look, Neighbour, View
 from edge_tracker.errors import DatasetError
+from tests.distillation.conftest import RECIPE
 
 PLAIN = Look(grey=False, lower_by=1.0, jpeg_quality=None, noise=0.0)
 SQUARE = np.array([[0, 0], [39, 0], [39, 39], [0, 39]], np.float32) + np.float32(
@@ -26,9 +29,16 @@ SQUARE = np.array([[0, 0], [39, 0], [39, 39], [0, 39]], np.float32) + np.float32
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "images"
 
 
-def renderer(material: Material, absent_fraction: float = 0.3) -> Renderer:
+def renderer(
+    material: Material, absent_fraction: float = 0.3, search_factor: float = 4.5
+) -> Renderer:
     return Renderer(
-        material, template_size_px=32, search_size_px=64, seed=5, absent_fraction=absent_fraction
+        material,
+        template_size_px=32,
+        search_size_px=64,
+        seed=5,
+        absent_fraction=absent_fraction,
+        search_factor=search_factor,
     )
 
 
@@ -154,28 +164,122 @@ def test_cutouts_come_from_polygons_and_from_masks(images: Path) -> None:
     assert masked[0].alpha[25, 15] == 255
 
 
-def test_half_a_batch_comes_back_mirrored(material: Material) -> None:
-    batches = Batches(lambda: renderer(material), 8, None, reuse=True)
-    early, late = batches[0], batches[REUSE_AFTER_BATCHES]
-    assert late.search[4:].equal(early.search[:4].flip(2))
-    assert late.templates[4:].equal(early.templates[:4].flip(3))
-    present = early.present[:4]
-    assert late.present[4:].equal(present)
-    assert late.edges[4:, 0][present].equal(1 - early.edges[:4, 2][present])
-    assert late.edges[4:, 1].equal(early.edges[:4, 1])
-    assert not late.edges[4:][~present].any()
+def test_a_search_crop_holds_the_target_as_often_as_its_factor_says(material: Material) -> None:
+    """Over many samples: each has its own jitter, the same for both factors."""
+    sizes = []
+    for factor in (3.0, 4.5):
+        source = renderer(material, absent_fraction=0.0, search_factor=factor)
+        edges = np.stack([source.render(number).edges for number in range(60)])
+        sizes.append(np.median(np.sqrt((edges[:, 2:] - edges[:, :2]).prod(axis=1))))
+    assert sizes == pytest.approx([1 / 3.0, 1 / 4.5], rel=0.2)
+    assert sizes[0] / sizes[1] == pytest.approx(1.5, rel=0.1)
+
+
+def test_a_recipe_says_how_much_its_rendered_crops_hold(images: Path) -> None:
+    for factor in (3.5, 4.5):
+        recipe = replace(RECIPE, jitter=Jitter(search_factor=factor))
+        source = open_source(recipe, {"synthetic": images}, "train")
+        assert isinstance(source, Renderer)
+        assert source.search_factor == factor
+
+
+USES = 4
+
+
+@pytest.fixture
+def often(material: Material) -> Batches:
+    """Two new samples a batch, and six that come back."""
+    return Batches(lambda: renderer(material), 2 * USES, None, uses=USES)
+
+
+def part(batch: Batch, use: int) -> Batch:
+    """The samples of a batch that are in it for the so manyth time."""
+    templates, search, edges, present = (t[2 * use : 2 * use + 2] for t in batch[:4])
+    return Batch(templates, search, edges, present, None)
+
+
+def mirrored(batch: Batch) -> Batch:
+    left, top, right, bottom = batch.edges.unbind(1)
+    edges = torch.stack([1 - right, top, 1 - left, bottom], dim=1)
+    return Batch(
+        batch.templates.flip(3),
+        batch.search.flip(2),
+        torch.where(batch.present[:, None], edges, torch.zeros(())),
+        batch.present,
+        None,
+    )
+
+
+def same(one: Batch, other: Batch) -> bool:
+    """Mirrored twice, edges are the same but for rounding."""
+    pixels = one.templates.equal(other.templates) and one.search.equal(other.search)
+    return pixels and one.present.equal(other.present) and one.edges.allclose(other.edges)
+
+
+def test_a_sample_comes_back_so_many_times_every_second_time_mirrored(often: Batches) -> None:
+    new = part(often[0], 0)
+    for use in range(1, USES):
+        again = part(often[use * REUSE_AFTER_BATCHES], use)
+        assert same(again, mirrored(new) if use % 2 else new)
+        assert not same(again, new if use % 2 else mirrored(new))
+    everything = often[USES * REUSE_AFTER_BATCHES].search
+    assert not any(sample.equal(new.search[0]) for sample in everything)
+    assert not any(sample.equal(new.search[0].flip(1)) for sample in everything)
+
+
+def test_samples_without_a_target_have_no_edges_when_mirrored_either(material: Material) -> None:
+    batch = Batches(lambda: renderer(material, 0.5), 16, None, uses=2)[0]
+    assert 0 < batch.present[8:].sum() < 8
+    assert not batch.edges[8:][~batch.present[8:]].any()
+
+
+def test_the_first_steps_have_samples_as_different_as_later_ones(often: Batches) -> None:
+    """What would have come back from before the first step is rendered, and comes back too."""
+    steps = [0, 1, REUSE_AFTER_BATCHES, REUSE_AFTER_BATCHES + 1]
+    assert all(len(often[step].search) == 2 * USES for step in steps)
+    first = [often[step] for step in (0, 1)]
+    crops = {sample.numpy().tobytes() for batch in first for sample in batch.search}
+    assert len(crops) == 2 * 2 * USES
+    for use in range(1, USES - 1):
+        assert same(mirrored(part(often[0], use)), part(often[REUSE_AFTER_BATCHES], use + 1))
+
+
+def test_what_a_batch_holds_depends_on_its_step_alone(material: Material) -> None:
+    """Not on what was asked for before, nor on what a worker still keeps."""
+    asked_in_order = Batches(lambda: renderer(material), 8, None, uses=2)
+    in_order = {step: asked_in_order[step] for step in (0, 1, 32, 33, 50, 64)}
+    for step in (64, 0, 33):
+        fresh = Batches(lambda: renderer(material), 8, None, uses=2)[step]
+        assert same(fresh, in_order[step])
+        assert same(asked_in_order[step], fresh)
+
+
+def test_one_use_is_new_samples_alone(material: Material) -> None:
+    once = Batches(lambda: renderer(material), 8, None)
+    source = renderer(material)
+    for step in (0, REUSE_AFTER_BATCHES):
+        expected = [source.render(8 * step + number).search for number in range(8)]
+        assert once[step].search.equal(torch.from_numpy(np.stack(expected)))
 
 
 def test_processes_share_a_batch_without_overlap(material: Material) -> None:
-    whole = Batches(lambda: renderer(material), 8, None, reuse=False)[2]
-    parts = [
-        Batches(lambda: renderer(material), 8, None, reuse=False, rank=rank, world=2)[2]
-        for rank in (0, 1)
-    ]
+    whole = Batches(lambda: renderer(material), 8, None)[2]
+    parts = [Batches(lambda: renderer(material), 8, None, rank=rank, world=2)[2] for rank in (0, 1)]
     for rank, part in enumerate(parts):
         assert part.search.equal(whole.search[4 * rank : 4 * rank + 4])
     with pytest.raises(RecipeError, match="a batch of 8 does not divide by 3 processes"):
-        Batches(lambda: renderer(material), 8, None, reuse=False, world=3)
+        Batches(lambda: renderer(material), 8, None, world=3)
+    with pytest.raises(RecipeError, match="8 does not divide by 1 processes into 3 parts"):
+        Batches(lambda: renderer(material), 8, None, uses=3)
+
+
+def test_processes_share_what_comes_back_too(material: Material) -> None:
+    whole, *ranks = (
+        Batches(lambda: renderer(material), 8, None, uses=2, **place)[1]
+        for place in ({}, {"rank": 0, "world": 2}, {"rank": 1, "world": 2})
+    )
+    assert torch.cat([ranks[0].search[:2], ranks[1].search[:2]]).equal(whole.search[:4])
+    assert torch.cat([ranks[0].search[2:], ranks[1].search[2:]]).equal(whole.search[4:])
 
 
 BROKEN = {

@@ -99,6 +99,68 @@ def test_each_token_gets_its_own_cells_of_the_convolutional_teacher(tmp_path: Pa
     np.testing.assert_allclose(others, np.repeat(-blue_first, 15, axis=0), atol=1e-3)
 
 
-def test_a_convolutional_teacher_whose_grid_does_not_fit_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"8 x 8 features, which 3 x 3 search tokens do not"):
-        ConvolutionalTeacher(averaging_backbone(tmp_path / "cells.onnx", 32, 8), 3)
+def fixed_backbone(path: Path, cells: np.ndarray) -> Path:
+    """An ONNX backbone that answers every image of 32 px with the same (channels, 8, 8) map."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    kernel = np.zeros((len(cells), 3, 4, 4), np.float32)
+    nodes = [
+        helper.make_node("Conv", ["image", "kernel"], ["nothing"], strides=[4, 4]),
+        helper.make_node("Add", ["nothing", "map"], ["cells"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "backbone",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 32, 32])],
+        [helper.make_tensor_value_info("cells", TensorProto.FLOAT, [1, len(cells), 8, 8])],
+        [
+            numpy_helper.from_array(kernel, "kernel"),
+            numpy_helper.from_array(cells[None].astype(np.float32), "map"),
+        ],
+    )
+    opset = [helper.make_opsetid("", 13)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("token_grid", [1, 2, 4, 8])
+def test_features_are_the_maps_own_where_the_tokens_divide_it(
+    token_grid: int, tmp_path: Path
+) -> None:
+    cells = np.random.default_rng(0).normal(size=(5, 8, 8))
+    teacher = ConvolutionalTeacher(fixed_backbone(tmp_path / "fixed.onnx", cells), token_grid)
+    features = teacher.features(np.zeros((2, 64, 64, 3), np.uint8))
+    normalised = (cells - cells.mean(axis=0)) / cells.std(axis=0)
+    share = 8 // token_grid
+    for token, (row, column) in enumerate(np.ndindex(token_grid, token_grid)):
+        own = normalised[:, row * share : (row + 1) * share, column * share : (column + 1) * share]
+        for sample in features:
+            np.testing.assert_allclose(sample[token], own.ravel(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("token_grid", [3, 5, 6, 7, 10])
+def test_a_smooth_map_stays_right_where_the_tokens_do_not_divide_it(
+    token_grid: int, tmp_path: Path
+) -> None:
+    teacher = ConvolutionalTeacher(fixed_backbone(tmp_path / "smooth.onnx", waves(8)), token_grid)
+    features = teacher.features(np.zeros((1, 64, 64, 3), np.uint8))
+    assert features.shape == (1, token_grid**2, teacher.channels)
+    assert features.dtype == np.float32
+    share = max(1, round(8 / token_grid))
+    tokens = features.reshape(token_grid, token_grid, 8, share, share)
+    cells = tokens.transpose(2, 0, 3, 1, 4).reshape(8, token_grid * share, token_grid * share)
+    np.testing.assert_allclose(cells, np.sqrt(2) * waves(token_grid * share), atol=0.01)
+
+
+def waves(grid: int) -> np.ndarray:
+    """Eight channels across and down the image, of the same mean and variance in every cell.
+
+    They are smooth, so that any grid of cells shows the same image. Beyond the middles of the
+    outermost of eight cells nothing is known: there they are level.
+    """
+    middles = np.clip((np.arange(grid) + 0.5) / grid, 0.5 / 8, 7.5 / 8)
+    wave = np.stack([np.cos(middles), np.sin(middles), -np.cos(middles), -np.sin(middles)])
+    across = np.broadcast_to(wave[:, None, :], (4, grid, grid))
+    down = np.broadcast_to(wave[:, :, None], (4, grid, grid))
+    return np.concatenate([across, down])
