@@ -21,6 +21,7 @@ from edge_tracker import open_bundle
 from edge_tracker.bundle import Bundle
 from edge_tracker.cli import main
 from edge_tracker.errors import BackendUnavailable, BundleError, EdgeTrackerError
+from mixformerv2.geometries import NANO
 from tests.fake_tensorrt import NO_NVIDIA, ORIN, FakeMachine
 
 
@@ -104,8 +105,11 @@ def test_strong_typing_is_asked_for_by_name_and_one_profile_spans_the_targets(
         assert [c[2] for c in calls if c[0] == "workspace"] == 2 * [512 << 20]
         assert not [c for c in calls if c[0] == "set_flag"]
         template, search = (c[1] for c in calls if c[0] == "profile")
-        assert template == {"templates": ((1, 2, 64, 64, 3), (3, 2, 64, 64, 3), (3, 2, 64, 64, 3))}
-        assert search["search"] == ((1, 128, 128, 3), (3, 128, 128, 3), (3, 128, 128, 3))
+        template_px, search_px = 2 * [NANO.template_size_px], 2 * [NANO.search_size_px]
+        one, three = ((targets, 2, *template_px, 3) for targets in (1, 3))
+        assert template == {"templates": (one, three, three)}
+        one, three = ((targets, *search_px, 3) for targets in (1, 3))
+        assert search["search"] == (one, three, three)
         assert search["template_kv"][0][0] == 1
         assert search["template_kv"][2][0] == 3
 

@@ -27,6 +27,7 @@ from tests.fake_tensorrt import FakeMachine
 from tests.lively_networks import random_images
 
 REPOSITORY = Path(__file__).parents[1]
+SIDE = NANO.search_size_px
 WORK = ["copy in", "enqueue", "copy out", "copy out"]
 PLAIN_FRAME = ["query event", *WORK, "record event", "synchronise"]
 REPLAYED_FRAME = ["query event", "cuGraphLaunch", "record event", "synchronise"]
@@ -235,10 +236,10 @@ def test_one_to_three_targets_in_any_order(machine: FakeMachine, bundle: Bundle)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"search": np.zeros((1, 128, 128, 3), np.float32)}, "search is float32"),
-        ({"search": np.zeros((1, 64, 128, 3), np.uint8)}, "search is uint8 (1, 64, 128, 3)"),
-        ({"search": np.zeros((4, 128, 128, 3), np.uint8)}, "--max-targets"),
-        ({"search": np.zeros((2, 128, 128, 3), np.uint8)}, "different numbers of targets"),
+        ({"search": np.zeros((1, SIDE, SIDE, 3), np.float32)}, "search is float32"),
+        ({"search": np.zeros((1, 64, SIDE, 3), np.uint8)}, f"search is uint8 (1, 64, {SIDE}, 3)"),
+        ({"search": np.zeros((4, SIDE, SIDE, 3), np.uint8)}, "--max-targets"),
+        ({"search": np.zeros((2, SIDE, SIDE, 3), np.uint8)}, "different numbers of targets"),
         ({"template_kv": np.zeros(NANO.template_kv_shape(), np.float32)}, "from the template"),
         ({"mask": np.zeros(1)}, "it takes ['search', 'template_kv']"),
     ],
