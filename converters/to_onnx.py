@@ -58,12 +58,54 @@ def export_onnx(
         name: _simplify(name, model, inputs[name], SIMPLIFY_TOLERANCE[dtype])
         for name, model in models.items()
     }
+    names = _layer_names(folded)
     for model in simplified.values():
+        _name_layers(model, names)
         onnx.helper.set_model_props(model, dict(metadata))
         model.producer_name = "edge_tracker"
         onnx.checker.check_model(model, full_check=True)
     save_sharing_weights(simplified, folder)
     return simplified
+
+
+def _layer_names(folded: MixFormerV2) -> dict[bytes, str]:
+    """Names of the layers that have weights, such as blocks.0.attn.qkv, by the weights' digest.
+
+    The last block projects fewer queries than keys: its two parts are layers of their own.
+    """
+    weights: dict[str, torch.Tensor] = {}
+    for name, tensor in folded.state_dict().items():
+        if name.endswith(".weight") and tensor.ndim > 1:
+            short = name.removesuffix(".weight").removeprefix("backbone.").replace(".layers.", ".")
+            weights[short] = tensor
+    width, last = folded.spec.width, f"blocks.{folded.spec.depth - 1}.attn"
+    queries_keys_values = weights.pop(f"{last}.qkv")
+    weights[f"{last}.q"] = queries_keys_values[:width]
+    weights[f"{last}.kv"] = queries_keys_values[width:]
+    # A linear layer's matrix stands transposed in ONNX.
+    return {_digest((w.T if w.ndim == 2 else w).numpy()): name for name, w in weights.items()}
+
+
+def _digest(array: NDArray[np.generic]) -> bytes:
+    return hashlib.sha256(array.tobytes()).digest()
+
+
+def _name_layers(model: onnx.ModelProto, names: Mapping[bytes, str]) -> None:
+    """Give each node with weights its layer's name: for reports, and to leave it out of int8."""
+    weights = {
+        tensor.name: _digest(onnx.numpy_helper.to_array(tensor))
+        for tensor in model.graph.initializer
+        if len(tensor.dims) > 1
+    }
+    taken: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "Gemm", "MatMul"):
+            continue
+        found = [names[weights[i]] for i in node.input if weights.get(i) in names]
+        for name in found:
+            # Both templates go through one patch embedding.
+            node.name = name if name not in taken else f"{name}.online"
+            taken.add(node.name)
 
 
 def save_sharing_weights(models: Mapping[str, onnx.ModelProto], folder: Path) -> None:

@@ -23,9 +23,16 @@ def convert_to_openvino(
     `metadata` goes into the models' `rt_info`, under "edge_tracker". The number of targets stays
     dynamic.
     """
+    models = {name: ov.convert_model(onnx_folder / f"{name}.onnx") for name in GRAPHS}
+    save_models(models, folder, precision, metadata)
+
+
+def save_models(
+    models: Mapping[str, ov.Model], folder: Path, precision: str, metadata: Mapping[str, str]
+) -> None:
+    """Write both graphs and their common weights into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in GRAPHS:
-        model = ov.convert_model(onnx_folder / f"{name}.onnx")
+    for name, model in models.items():
         for key, value in {**metadata, "precision": precision}.items():
             model.set_rt_info(value, ["edge_tracker", key])
         ov.save_model(model, folder / f"{name}.xml", compress_to_fp16=precision == "fp16")

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from edge_tracker import __version__
-from edge_tracker.commands import bench, build, convert, doctor, evaluate, inspect, track, verify
+from edge_tracker.commands import (
+    bench,
+    build,
+    calibrate,
+    convert,
+    doctor,
+    evaluate,
+    inspect,
+    track,
+    verify,
+)
 from edge_tracker.commands.arguments import refuse_bad_outputs
 from edge_tracker.errors import EdgeTrackerError
 
@@ -19,6 +30,7 @@ examples:
   edge-tracker verify small.bundle
   edge-tracker bench small.bundle --html bench.html
   edge-tracker eval small.bundle OTB100/ --html eval.html
+  edge-tracker calibrate small.bundle sequences -o samples.npz
   edge-tracker build small.bundle --to tensorrt --precision fp16
   edge-tracker inspect small.bundle
   edge-tracker doctor
@@ -32,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         refuse_bad_outputs(arguments)
-        status: int = arguments.run(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
+            status: int = arguments.run(arguments)
         return status
     except KeyboardInterrupt:
         sys.stderr.write("edge-tracker: interrupted\n")
@@ -43,6 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (EdgeTrackerError, ValueError, TypeError, OSError) as error:
         sys.stderr.write(f"edge-tracker: error: {_one_line(error)}\n")
         return 1
+
+
+def _show_warning(message: Warning | str, *where: object) -> None:
+    sys.stderr.write(f"edge-tracker: warning: {' '.join(str(message).split())}\n")
 
 
 def _one_line(error: Exception) -> str:
@@ -63,6 +81,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-tracker {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (convert, build, track, bench, verify, evaluate, inspect, doctor):
+    for command in (convert, calibrate, build, track, bench, verify, evaluate, inspect, doctor):
         command.add_parser(subparsers)
     return parser

@@ -7,6 +7,7 @@
     │   └── EngineMismatch    a TensorRT engine was built for another device, version or graph
     ├── VideoError            frames cannot be read or written
     ├── DatasetError          an annotated data set, or a sequence of it, cannot be used
+    ├── CalibrationError      samples for int8 cannot be recorded or used, or int8 costs too much
     └── NotInitialised        `update` was called before `init`
 
 Wrong arguments raise the built-in ValueError or TypeError.
@@ -39,6 +40,10 @@ class VideoError(EdgeTrackerError):
 
 class DatasetError(EdgeTrackerError):
     """An annotated data set, or one of its sequences, is missing, damaged or not understood."""
+
+
+class CalibrationError(EdgeTrackerError):
+    """Calibration samples are missing, too few or damaged, or the int8 network loses too much."""
 
 
 class NotInitialised(EdgeTrackerError):

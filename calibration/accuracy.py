@@ -1,0 +1,166 @@
+"""What int8 costs: the same sequences and crops through fp32 and int8, on this machine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from calibration.samples import CalibrationSamples
+from edge_tracker.backend import Graphs, backend_of, open_graphs
+from edge_tracker.bundle import Artefact, open_bundle
+from edge_tracker.decode import decode_edges
+from edge_tracker.errors import CalibrationError
+from edge_tracker.evaluation.evaluate import evaluate
+from edge_tracker.evaluation.metrics import box_overlaps
+
+LATENCY_ROUNDS = 40
+_LEAST = 1e-12
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """int8 against fp32 of the same format.
+
+    auc, ao: means over the sequences, of one pass each. trajectory_iou_mean: overlap of the two
+    trajectories, mean over the sequences; trajectory_iou_worst: of the sequence where it is least.
+    box_px, score, edge_kl: mean and largest difference on the same crops: of an edge in pixels of
+    the search crop, of the score, Kullback-Leibler divergence of an edge's distribution in nats.
+    latency_ratio: time of fp32's search graph over int8's, in turns on this machine.
+    """
+
+    sequences: tuple[str, ...]
+    backend: str
+    auc_fp32: float
+    auc_int8: float
+    ao_fp32: float
+    ao_int8: float
+    trajectory_iou_mean: float
+    trajectory_iou_worst: float
+    box_px_mean: float
+    box_px_max: float
+    score_mean: float
+    score_max: float
+    edge_kl_mean: float
+    edge_kl_max: float
+    latency_ratio: float
+
+    @property
+    def auc_drop(self) -> float:
+        """How much the success AUC falls; negative where int8 happens to do better."""
+        return self.auc_fp32 - self.auc_int8
+
+
+def measure_accuracy(
+    bundle_path: Path,
+    artefact: Artefact,
+    dataset: Path,
+    sequences: Sequence[str],
+    samples: CalibrationSamples,
+    cache_dir: Path,
+    on_sequence: Callable[[int, int, str], None] = lambda done, total, name: None,
+) -> Accuracy:
+    """Compare an int8 artefact of a bundle with the fp32 one of the same format.
+
+    dataset, sequences: annotated sequences that the calibration did not see. samples: crops of
+    them. Raises what `evaluate` and EdgeTracker raise.
+    """
+    backend = backend_of(artefact)
+    evaluation = evaluate(
+        bundle_path,
+        dataset,
+        only=sequences,
+        backends=(backend,),
+        precisions=("fp32", "int8"),
+        cache_dir=cache_dir,
+        on_sequence=on_sequence,
+    )
+    fp32_name, int8_name = evaluation.contenders
+    fp32, int8 = evaluation.overall(fp32_name), evaluation.overall(int8_name)
+    if fp32 is None or int8 is None:
+        raise CalibrationError(
+            f"{dataset} withholds its ground truth: int8 can be judged on annotated sequences only"
+        )
+    overlaps = [
+        float(
+            box_overlaps(
+                evaluation.results[fp32_name][name].trajectory.boxes_xywh[1:],
+                evaluation.results[int8_name][name].trajectory.boxes_xywh[1:],
+            ).mean()
+        )
+        for name in evaluation.sequences
+    ]
+    bundle = open_bundle(bundle_path)
+    graphs = [
+        open_graphs(bundle, backend=backend, precision=precision, cache_dir=cache_dir)
+        for precision in ("fp32", "int8")
+    ]
+    try:
+        reference, quantised = (_outputs(each, samples) for each in graphs)
+        ratio = _latency_ratio(graphs[0], graphs[1], samples)
+    finally:
+        for each in graphs:
+            each.close()
+    size_px = samples.search.shape[1]
+    box_px = size_px * np.abs(decode_edges(reference[0]).mean - decode_edges(quantised[0]).mean)
+    score = np.abs(reference[1] - quantised[1])
+    kl = edge_kl(reference[0], quantised[0])
+    return Accuracy(
+        sequences=evaluation.sequences,
+        backend=backend,
+        auc_fp32=fp32.success_auc,
+        auc_int8=int8.success_auc,
+        ao_fp32=fp32.ao,
+        ao_int8=int8.ao,
+        trajectory_iou_mean=statistics.fmean(overlaps),
+        trajectory_iou_worst=min(overlaps),
+        box_px_mean=float(box_px.mean()),
+        box_px_max=float(box_px.max()),
+        score_mean=float(score.mean()),
+        score_max=float(score.max()),
+        edge_kl_mean=float(kl.mean()),
+        edge_kl_max=float(kl.max()),
+        latency_ratio=ratio,
+    )
+
+
+def edge_kl(reference: NDArray[np.float32], probs: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N, 4, bins) twice -> (N, 4): Kullback-Leibler divergence from the reference, in nats."""
+    expected, seen = (np.maximum(p.astype(np.float64), _LEAST) for p in (reference, probs))
+    return np.asarray((expected * np.log(expected / seen)).sum(axis=-1))
+
+
+def _outputs(
+    graphs: Graphs, samples: CalibrationSamples
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """-> edge_probs (N, 4, bins), score (N,)."""
+    probs, scores = [], []
+    for templates, search in zip(samples.templates, samples.search, strict=True):
+        template_kv = graphs.template.run({"templates": templates[None]})["template_kv"]
+        outputs = graphs.search.run({"search": search[None], "template_kv": template_kv})
+        probs.append(np.array(outputs["edge_probs"][0]))
+        scores.append(outputs["score"][0])
+    return np.stack(probs), np.array(scores, np.float32)
+
+
+def _latency_ratio(fp32: Graphs, int8: Graphs, samples: CalibrationSamples) -> float:
+    """Median over the rounds of fp32's time over int8's, one search graph each in turn."""
+    ratios = []
+    kvs = [
+        g.template.run({"templates": samples.templates[:1]})["template_kv"] for g in (fp32, int8)
+    ]
+    for index in range(LATENCY_ROUNDS + 5):
+        search = samples.search[index % len(samples)][None]
+        times = []
+        for graphs, template_kv in zip((fp32, int8), kvs, strict=True):
+            start = time.perf_counter()
+            graphs.search.run({"search": search, "template_kv": template_kv})
+            times.append(time.perf_counter() - start)
+        if index >= 5:
+            ratios.append(times[0] / times[1])
+    return statistics.median(ratios)

@@ -1,0 +1,203 @@
+"""int8 artefacts of a bundle: made, judged, and refused where they lose too much."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from calibration.accuracy import Accuracy, measure_accuracy
+from calibration.quantise import (
+    INT8_OPSET,
+    Models,
+    chosen_layers,
+    layer_names,
+    quantise_onnx,
+    quantise_openvino,
+    save_onnx,
+)
+from calibration.recording import NUM_SAMPLES, record_sources
+from calibration.samples import CalibrationSamples, load_samples
+from calibration.sensitivity import layer_sensitivity
+from calibration.sources import find_sources, sequence_source
+from converters.artefacts import describe_artefact, replay_golden
+from converters.bundle_folder import write_manifest
+from edge_tracker.bundle import GRAPHS, open_bundle
+from edge_tracker.errors import CalibrationError
+from edge_tracker.evaluation.layouts import find_sequences
+from edge_tracker.golden import Golden
+
+MAX_AUC_DROP = 0.01
+#: Crops of the judged sequences that both networks are compared on.
+NUM_JUDGED_CROPS = 128
+#: Layers that a refusal names.
+NUM_SUSPECTS = 5
+
+
+@dataclass(frozen=True)
+class Int8Options:
+    """How to quantise.
+
+    calibration: a folder to record from, or an .npz of samples. judged_on: a data set whose
+    sequences decide; by default every second annotated sequence of the folder, which is then left
+    out of the samples. max_auc_drop: an artefact that loses more success AUC is refused. keep_fp:
+    layers to leave in floating point, by name or by the start of a name.
+    """
+
+    calibration: Path
+    judged_on: Path | None = None
+    max_auc_drop: float = MAX_AUC_DROP
+    keep_fp: tuple[str, ...] = ()
+    num_samples: int = NUM_SAMPLES
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What calibrates and what judges: `crops` are of the sequences `judges` of `dataset`."""
+
+    samples: CalibrationSamples
+    dataset: Path
+    judges: tuple[str, ...]
+    crops: CalibrationSamples
+
+
+def int8_steps(formats: tuple[str, ...]) -> list[str]:
+    """What `add_int8` does, as it tells `step`."""
+    steps = ["Recording calibration samples"]
+    for kind in formats:
+        steps += [f"Quantising {kind}", f"Tracking with {kind} int8 and fp32"]
+    return steps
+
+
+def add_int8(
+    folder: Path,
+    manifest: dict[str, Any],
+    golden: Golden,
+    formats: tuple[str, ...],
+    options: Int8Options,
+    metadata: Mapping[str, str],
+    step: Callable[[], None],
+) -> list[str]:
+    """Add an int8 artefact of each format to a bundle folder and its manifest; -> why some were
+    refused.
+
+    The folder must hold the fp32 artefacts of these formats. Raises CalibrationError for samples,
+    sequences or layers that cannot be used, DatasetError for sequences that cannot be read.
+    """
+    floating = folder / "onnx" / "fp32"
+    chosen_layers(layer_names(floating), options.keep_fp)
+    step()
+    material = _gather(folder, options)
+    explicit: Models | None = None
+    refusals = []
+    for kind in formats:
+        step()
+        target = folder / kind / "int8"
+        stamped = {**metadata, "calibration_seed": str(options.seed)}
+        if kind == "onnx":
+            explicit = quantise_onnx(floating, material.samples, options.keep_fp)
+            save_onnx(explicit, target, stamped)
+        else:
+            quantise_openvino(floating, target, material.samples, options.keep_fp, stamped)
+        entry = describe_artefact(folder, kind, "int8")
+        if kind == "onnx":
+            entry["opset"] = INT8_OPSET
+        manifest["artefacts"].append(entry)
+        write_manifest(folder, manifest)
+        entry["parity"] = asdict(replay_golden(folder, entry, golden))
+        step()
+        accuracy = _judge(folder, kind, material)
+        if accuracy.auc_drop > options.max_auc_drop:
+            explicit = explicit or quantise_onnx(floating, material.samples, options.keep_fp)
+            refusals.append(_refusal(floating, explicit, accuracy, material, options))
+            manifest["artefacts"].remove(entry)
+            shutil.rmtree(target)
+        else:
+            entry["accuracy"] = {**asdict(accuracy), "kept_fp": list(options.keep_fp)}
+        write_manifest(folder, manifest)
+    manifest["calibration"] = material.samples.provenance
+    write_manifest(folder, manifest)
+    return refusals
+
+
+def _gather(folder: Path, options: Int8Options) -> _Material:
+    bundle = open_bundle(folder)
+    calibration, judged_on = options.calibration, options.judged_on
+    if calibration.is_file():
+        samples = load_samples(calibration)
+        samples.check_sizes(bundle.spec, calibration)
+        if judged_on is None:
+            raise CalibrationError(
+                f"{calibration} holds samples without ground truth: name annotated sequences that "
+                "they are not from, on which int8 is judged, with --judge-on"
+            )
+        judges = find_sequences(judged_on)
+    else:
+        sources = find_sources(calibration)
+        if judged_on is not None:
+            judges = find_sequences(judged_on)
+        else:
+            judged_on = calibration
+            annotated = {s.name for s in sources if s.kind == "sequence"}
+            if len(annotated) < 2:
+                raise CalibrationError(
+                    f"{calibration} has {len(annotated)} annotated sequences, of which every "
+                    "second would judge int8: at least 2 are needed, or a data set for --judge-on"
+                )
+            judges = [s for s in find_sequences(calibration) if s.name in annotated][1::2]
+            held_back = {judge.name for judge in judges}
+            sources = [s for s in sources if s.kind != "sequence" or s.name not in held_back]
+        samples = record_sources(
+            bundle,
+            sources,
+            str(calibration),
+            num_samples=options.num_samples,
+            seed=options.seed,
+        )
+    crops = record_sources(
+        bundle,
+        [sequence_source(judge) for judge in judges],
+        str(judged_on),
+        num_samples=NUM_JUDGED_CROPS,
+        seed=options.seed,
+    )
+    return _Material(samples, judged_on, tuple(crops.provenance["sources"]), crops)
+
+
+def _judge(folder: Path, kind: str, material: _Material) -> Accuracy:
+    bundle = open_bundle(folder)
+    artefact = bundle.find(kind, "int8")
+    assert artefact is not None
+    with tempfile.TemporaryDirectory() as cache_dir:
+        return measure_accuracy(
+            folder, artefact, material.dataset, material.judges, material.crops, Path(cache_dir)
+        )
+
+
+def _refusal(
+    floating: Path,
+    explicit: Models,
+    accuracy: Accuracy,
+    material: _Material,
+    options: Int8Options,
+) -> str:
+    fp32 = {graph: onnx.load(floating / f"{graph}.onnx") for graph in GRAPHS}
+    suspects = layer_sensitivity(fp32, explicit, material.crops)[:NUM_SUSPECTS]
+    named = ", ".join(f"{each.layer} ({each.share:.0%})" for each in suspects)
+    remedy = "; allow more with --max-auc-drop, or record more samples"
+    if suspects:
+        remedy = f", for example --keep-fp {suspects[0].layer}{remedy}"
+    kind = "onnx" if accuracy.backend == "onnxruntime" else accuracy.backend
+    return (
+        f"{kind}/int8 is refused: over {len(accuracy.sequences)} sequences its success AUC is "
+        f"{accuracy.auc_int8:.3f}, fp32's {accuracy.auc_fp32:.3f}: {accuracy.auc_drop:.3f} less, "
+        f"where {options.max_auc_drop:g} is allowed. Layers that cost most, with the part of the "
+        f"edges' divergence that leaving each in floating point takes away: {named or 'none'}. "
+        f"Leave some in floating point{remedy}"
+    )

@@ -1,0 +1,194 @@
+"""Recording calibration samples from the tracker itself, so that they are exactly what it feeds."""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from calibration.samples import MIN_SAMPLES, CalibrationSamples
+from calibration.sources import Source, find_sources
+from edge_tracker.boxes import Box, box_iou
+from edge_tracker.bundle import Bundle, open_bundle
+from edge_tracker.crop import Image, crop_square
+from edge_tracker.errors import CalibrationError, EdgeTrackerError
+from edge_tracker.online_template import OnlineTemplate
+from edge_tracker.tracker import EdgeTracker
+
+NUM_SAMPLES = 256
+#: Half of the search crops are moved and scaled as in training, smaller than there: by so many
+#: roots of the box's area, and by exp of so much; standard deviations.
+JITTER_CENTRE = 0.3
+JITTER_SIZE = 0.2
+#: Where the true box is known, a tracker that overlaps it less has lost it, and starts anew.
+LOST_IOU = 0.1
+
+
+class _Moment(NamedTuple):
+    """A frame, the box around which the target is looked for in it, and both templates."""
+
+    frame: Image
+    box: Box
+    templates: Image
+
+
+class _Sample(NamedTuple):
+    templates: Image
+    search: Image
+
+
+def record_samples(
+    bundle: str | Path | Bundle,
+    folder: str | Path,
+    *,
+    num_samples: int = NUM_SAMPLES,
+    seed: int = 0,
+    backend: str = "auto",
+    num_threads: int | None = None,
+    on_source: Callable[[int, int, str], None] = lambda done, total, name: None,
+) -> CalibrationSamples:
+    """Track everything in a folder with the bundle's fp32 artefact, and keep what its graphs took.
+
+    folder: see `sources.find_sources`. num_samples: in all, the same number from each source as far
+    as it has frames, drawn evenly over its length; memory does not grow with the videos. The same
+    seed, folder and bundle give the same samples. on_source: called before each source with its
+    number, how many there are, and its name. A source that cannot be used is left out with a
+    RuntimeWarning.
+
+    Raises CalibrationError for a folder with nothing usable, or too few frames; ValueError for too
+    few samples asked for; what EdgeTracker raises if there is no fp32 artefact that runs here.
+    """
+    sources = find_sources(Path(folder))
+    return record_sources(
+        bundle,
+        sources,
+        str(folder),
+        num_samples=num_samples,
+        seed=seed,
+        backend=backend,
+        num_threads=num_threads,
+        on_source=on_source,
+    )
+
+
+def record_sources(
+    bundle: str | Path | Bundle,
+    sources: Sequence[Source],
+    origin: str,
+    *,
+    num_samples: int = NUM_SAMPLES,
+    seed: int = 0,
+    backend: str = "auto",
+    num_threads: int | None = None,
+    on_source: Callable[[int, int, str], None] = lambda done, total, name: None,
+) -> CalibrationSamples:
+    """As `record_samples`, from these sources; `origin` names them in messages."""
+    if num_samples < MIN_SAMPLES:
+        raise ValueError(
+            f"{num_samples} samples are asked for: calibration needs at least {MIN_SAMPLES}"
+        )
+    bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    kept: list[_Sample] = []
+    counts: dict[str, int] = {}
+    with EdgeTracker(bundle, backend=backend, precision="fp32", num_threads=num_threads) as tracker:
+        for index, source in enumerate(sources):
+            on_source(index, len(sources), source.name)
+            # What the sources so far fell short of, those to come make up for.
+            share = -(-(num_samples - len(kept)) // (len(sources) - index))
+            try:
+                found = _record_source(tracker, source, share, seed)
+            except (EdgeTrackerError, ValueError, cv2.error) as error:
+                warnings.warn(f"{source.name} is left out: {error}", RuntimeWarning, stacklevel=2)
+                continue
+            kept += found
+            counts[source.name] = len(found)
+        used = asdict(tracker.options)
+    if len(kept) < MIN_SAMPLES:
+        raise CalibrationError(
+            f"{origin} gives {len(kept)} calibration samples from {len(counts)} of {len(sources)} "
+            f"sequences, videos and images: at least {MIN_SAMPLES} are needed, {NUM_SAMPLES} are "
+            "good; add more, or longer ones"
+        )
+    return CalibrationSamples(
+        templates=np.stack([sample.templates for sample in kept]),
+        search=np.stack([sample.search for sample in kept]),
+        provenance={
+            "checkpoint_sha256": bundle.manifest["source"]["sha256"],
+            "edge_tracker": version("edge-tracker"),
+            "seed": seed,
+            "sources": counts,
+            "tracker": used,
+        },
+    )
+
+
+def _record_source(tracker: EdgeTracker, source: Source, count: int, seed: int) -> list[_Sample]:
+    """`count` samples of a source or all it has: a reservoir, so that each frame has the same
+    chance and no more than `count` are held.
+    """
+    rng = np.random.default_rng((seed, zlib.crc32(source.name.encode())))
+    reservoir: dict[int, _Sample] = {}
+    moments = _still_moments if source.kind == "image" else _tracked_moments
+    for number, moment in enumerate(moments(tracker, source)):
+        slot = number if number < count else int(rng.integers(number + 1))
+        # Drawn for every moment, so that what is kept does not depend on what others look like.
+        jitter = rng.normal(0, (JITTER_CENTRE, JITTER_CENTRE, JITTER_SIZE)) * (rng.random() < 0.5)
+        if slot < count:
+            around = _moved(moment.box, *jitter)
+            reservoir[slot] = _Sample(moment.templates, _search(tracker, moment.frame, around))
+    return [reservoir[slot] for slot in sorted(reservoir)]
+
+
+def _tracked_moments(tracker: EdgeTracker, source: Source) -> Iterator[_Moment]:
+    """Each frame after the first, with the box around which the tracker searches it."""
+    options = tracker.options
+    box: Box | None = None
+    for frame, true_box in source.frames():
+        if box is None:
+            if true_box is not None:
+                box = true_box
+                tracker.init(frame, box)
+                template = _template(tracker, frame, box)
+                online = OnlineTemplate(template, options.update_interval, options.update_score)
+            continue
+        yield _Moment(frame, box, np.stack([template, online.current]))
+        result = tracker.update(frame)
+        box = result.box
+        online.observe(result.score, partial(_template, tracker, frame, box))
+        if true_box is not None and box_iou(box, true_box) < LOST_IOU:
+            box = None
+
+
+def _still_moments(tracker: EdgeTracker, source: Source) -> Iterator[_Moment]:
+    """Each target of an image, looked for in the same image."""
+    for frame, box in source.frames():
+        if box is not None:
+            template = _template(tracker, frame, box)
+            yield _Moment(frame, box, np.stack([template, template]))
+
+
+def _template(tracker: EdgeTracker, frame: Image, box: Box) -> Image:
+    factor, size_px = tracker.options.template_factor, tracker.bundle.spec.template_size_px
+    return crop_square(frame, box, factor, size_px)[0]
+
+
+def _search(tracker: EdgeTracker, frame: Image, box: Box) -> Image:
+    factor, size_px = tracker.options.search_factor, tracker.bundle.spec.search_size_px
+    return crop_square(frame, box, factor, size_px)[0]
+
+
+def _moved(box: Box, right: float, down: float, log_scale: float) -> Box:
+    """Moved by so many roots of the box's area, and scaled about its centre."""
+    x, y, w, h = box
+    unit, scale = (w * h) ** 0.5, float(np.exp(log_scale))
+    centre_x, centre_y = x + w / 2 + right * unit, y + h / 2 + down * unit
+    w, h = w * scale, h * scale
+    return centre_x - w / 2, centre_y - h / 2, w, h
