@@ -19,15 +19,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
-import onnxsim
 import openvino as ov
 import torch
-from torch import Tensor, nn
 
 from benchmarks.interleaved import median_difference, median_ratio, time_in_turn
+from benchmarks.uncut import export_uncut
 from converters.convert import convert_checkpoint
-from converters.graphs import fold_for_export, planes
-from converters.to_onnx import export_graph
 from edge_tracker import EdgeTracker
 from edge_tracker.backend import open_graphs
 from mixformerv2.geometries import GEOMETRIES
@@ -36,30 +33,8 @@ from mixformerv2.model import MixFormerV2
 FRAME_WIDTH, FRAME_HEIGHT = 640, 480
 
 
-class UncutGraph(nn.Module):
-    """The full forward, with the same folded weights, inputs and outputs as the two graphs."""
-
-    def __init__(self, folded: MixFormerV2) -> None:
-        super().__init__()
-        self.network = folded
-
-    def forward(self, templates: Tensor, search: Tensor) -> tuple[Tensor, Tensor]:
-        images, region = templates.float(), search.float()
-        prediction = self.network(planes(images[:, 0]), planes(images[:, 1]), planes(region))
-        return prediction.probabilities()
-
-
 def compile_uncut(network: MixFormerV2, folder: Path) -> ov.InferRequest:
-    spec = network.spec
-    inputs = {
-        "templates": torch.zeros(
-            2, 2, spec.template_size_px, spec.template_size_px, 3, dtype=torch.uint8
-        ),
-        "search": torch.zeros(2, spec.search_size_px, spec.search_size_px, 3, dtype=torch.uint8),
-    }
-    graph = UncutGraph(fold_for_export(network)).eval()
-    model, _ = onnxsim.simplify(export_graph(graph, inputs, ["edge_probs", "score"]))
-    onnx.save(model, folder / "uncut.onnx")
+    onnx.save(export_uncut(network), folder / "uncut.onnx")
     core = ov.Core()
     ir = core.read_model(folder / "uncut.onnx")
     ir.reshape({port.any_name: [1, *list(port.partial_shape)[1:]] for port in ir.inputs})

@@ -11,7 +11,7 @@ from edge_tracker.backend import backend_of, matching_artefacts, open_graphs
 from edge_tracker.boxes import Box, box_iou
 from edge_tracker.bundle import Artefact, Bundle, Parity, open_bundle
 from edge_tracker.errors import BackendUnavailable, EdgeTrackerError
-from edge_tracker.golden import LIMITS, Golden, load_golden, measure_parity
+from edge_tracker.golden import LIMITS, Golden, limits_for, load_golden, measure_parity
 from edge_tracker.synthetic_clip import ClipFrame, render_clip
 from edge_tracker.tracker import EdgeTracker
 
@@ -147,7 +147,7 @@ def _verify_artefact(
     reference_boxes: Sequence[Box] | None,
     placement: _Placement,
 ) -> ArtefactVerification:
-    parity_limits = LIMITS[artefact.precision]
+    parity_limits = limits_for(bundle, artefact.precision)
     true_boxes = [frame.box for frame in clip[1:]]
     parity = closed_loop = used_device = None
     status: Literal["passed", "failed", "skipped"] = "failed"
