@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import cached_search
+from benchmarks import cached_search, int8
 from benchmarks.interleaved import median_difference, median_ratio, time_in_turn
 
 
@@ -30,3 +30,11 @@ def test_cached_search_prints_its_ratio(capsys: pytest.CaptureFixture[str]) -> N
     printed = capsys.readouterr().out
     assert "uncut / search" in printed
     assert "update() - search" in printed
+
+
+def test_int8_prints_its_three_ratios(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("nncf", reason="quantising needs nncf")
+    int8.main(["--geometry", "nano", "--rounds", "3", "--threads", "1"])
+    printed = capsys.readouterr().out
+    for ratio in ("fp32 / int8", "uncut ONNX Runtime / update()", "uncut PyTorch / update()"):
+        assert ratio in printed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from edge_tracker.backends import openvino_backend
 from edge_tracker.bundle import Bundle, Parity, open_bundle, sha256_of
 from edge_tracker.cli import main
 from edge_tracker.errors import BackendUnavailable, BundleError
-from edge_tracker.golden import GOLDEN, LIMITS, Golden, compare, load_golden
+from edge_tracker.golden import GOLDEN, LIMITS, Golden, compare, limits_for, load_golden
 from edge_tracker.verification import ArtefactVerification, Verification, verify
 
 Damage = Callable[[onnx.ModelProto], None]
@@ -238,3 +239,20 @@ def test_a_bad_golden_file_is_named(trained_bundle: Bundle, tmp_path: Path, dama
         bundle = list_anew(folder)
     with pytest.raises(BundleError, match=GOLDEN):
         verify(bundle)
+
+
+def test_int8_may_err_by_what_it_did_when_it_was_judged_and_a_margin(nano_bundle: Bundle) -> None:
+    def with_int8(parity: Parity | None) -> Bundle:
+        first = nano_bundle.artefacts[0]
+        return replace(
+            nano_bundle, artefacts=(first, replace(first, precision="int8", parity=parity))
+        )
+
+    assert limits_for(with_int8(None), "int8") == LIMITS["int8"]
+    assert limits_for(with_int8(Parity(0.1, 0.2, 0.01)), "int8") == Parity(
+        3.0, pytest.approx(0.3), 0.2
+    )
+    assert limits_for(with_int8(Parity(4.0, 0.01, 0.4)), "int8") == Parity(
+        6.0, 0.1, pytest.approx(0.6)
+    )
+    assert limits_for(with_int8(Parity(4.0, 0.01, 0.4)), "fp16") == LIMITS["fp16"]
