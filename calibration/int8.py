@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from calibration.sensitivity import layer_sensitivity
 from calibration.sources import find_sources, sequence_source
 from converters.artefacts import describe_artefact, replay_golden
 from converters.bundle_folder import write_manifest
+from converters.progress import Progress
 from edge_tracker.bundle import GRAPHS, open_bundle
 from edge_tracker.errors import CalibrationError
 from edge_tracker.evaluation.layouts import find_sequences
@@ -68,7 +69,7 @@ class _Material:
 
 
 def int8_steps(formats: tuple[str, ...]) -> list[str]:
-    """What `add_int8` does, as it tells `step`."""
+    """What `add_int8` does, as `progress` is told."""
     steps = ["Recording calibration samples"]
     for kind in formats:
         steps += [f"Quantising {kind}", f"Tracking with {kind} int8 and fp32"]
@@ -82,7 +83,7 @@ def add_int8(
     formats: tuple[str, ...],
     options: Int8Options,
     metadata: Mapping[str, str],
-    step: Callable[[], None],
+    progress: Progress,
 ) -> list[str]:
     """Add an int8 artefact of each format to a bundle folder and its manifest; -> why some were
     refused.
@@ -92,12 +93,12 @@ def add_int8(
     """
     floating = folder / "onnx" / "fp32"
     chosen_layers(layer_names(floating), options.keep_fp)
-    step()
-    material = _gather(folder, options)
+    progress.step()
+    material = _gather(folder, options, progress)
     explicit: Models | None = None
     refusals = []
     for kind in formats:
-        step()
+        progress.step()
         target = folder / kind / "int8"
         stamped = {**metadata, "calibration_seed": str(options.seed)}
         if kind == "onnx":
@@ -111,8 +112,8 @@ def add_int8(
         manifest["artefacts"].append(entry)
         write_manifest(folder, manifest)
         entry["parity"] = asdict(replay_golden(folder, entry, golden))
-        step()
-        accuracy = _judge(folder, kind, material)
+        progress.step()
+        accuracy = _judge(folder, kind, material, progress)
         if accuracy.auc_drop > options.max_auc_drop:
             explicit = explicit or quantise_onnx(floating, material.samples, options.keep_fp)
             refusals.append(_refusal(floating, explicit, accuracy, material, options))
@@ -126,7 +127,7 @@ def add_int8(
     return refusals
 
 
-def _gather(folder: Path, options: Int8Options) -> _Material:
+def _gather(folder: Path, options: Int8Options, progress: Progress) -> _Material:
     bundle = open_bundle(folder)
     calibration, judged_on = options.calibration, options.judged_on
     if calibration.is_file():
@@ -159,6 +160,7 @@ def _gather(folder: Path, options: Int8Options) -> _Material:
             str(calibration),
             num_samples=options.num_samples,
             seed=options.seed,
+            on_source=lambda done, total, name: progress.detail(f"{name}, {done} of {total}"),
         )
     crops = record_sources(
         bundle,
@@ -170,13 +172,19 @@ def _gather(folder: Path, options: Int8Options) -> _Material:
     return _Material(samples, judged_on, tuple(crops.provenance["sources"]), crops)
 
 
-def _judge(folder: Path, kind: str, material: _Material) -> Accuracy:
+def _judge(folder: Path, kind: str, material: _Material, progress: Progress) -> Accuracy:
     bundle = open_bundle(folder)
     artefact = bundle.find(kind, "int8")
     assert artefact is not None
     with tempfile.TemporaryDirectory() as cache_dir:
         return measure_accuracy(
-            folder, artefact, material.dataset, material.judges, material.crops, Path(cache_dir)
+            folder,
+            artefact,
+            material.dataset,
+            material.judges,
+            material.crops,
+            Path(cache_dir),
+            on_sequence=lambda done, total, name: progress.detail(f"{done} of {total} sequences"),
         )
 
 

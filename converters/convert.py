@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from converters.artefacts import describe_artefact, replay_golden
 from converters.bundle_folder import replacing_folder, write_manifest
 from converters.golden import make_golden
+from converters.progress import OnStep, Progress
 from converters.to_onnx import export_onnx
 from converters.to_openvino import convert_to_openvino
 from edge_tracker.bundle import FORMAT, FORMAT_VERSION, Bundle, Parity, open_bundle, sha256_of
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 TARGETS = ("onnx", "openvino")
 PRECISIONS = ("fp32", "fp16", "int8")
 TOOLS = ("edge-tracker", "torch", "onnx", "onnxsim", "onnxruntime", "openvino", "nncf", "numpy")
-
-#: Called before each step with its text, its number from 0, and how many there are.
-OnStep = Callable[[str, int, int], None]
 
 
 def convert_checkpoint(
@@ -85,15 +83,9 @@ def convert_checkpoint(
         from calibration.int8 import add_int8, int8_steps
 
         steps += int8_steps(int8_formats)
-    pending = iter(enumerate(steps))
-
-    def step() -> None:
-        index, text = next(pending)
-        if on_step is not None:
-            on_step(text, index, len(steps))
-
+    progress = Progress(steps, on_step)
     with replacing_folder(output) as folder:
-        step()
+        progress.step()
         stated = read_checkpoint(checkpoint)
         network = build_network(stated)
         if tracker is None and stated.search_factor is not None:
@@ -101,13 +93,13 @@ def convert_checkpoint(
         tracker = tracker or TrackerOptions()
         source = {"checkpoint": checkpoint.name, "sha256": sha256_of(checkpoint)}
         metadata = {"source_sha256": source["sha256"], **_as_text(asdict(network.spec))}
-        step()
+        progress.step()
         export_onnx(network, folder / "onnx" / "fp32", metadata)
-        step()
+        progress.step()
         golden = make_golden(network, tracker)
         golden.save(folder / GOLDEN)
         for kind, precision in artefacts[1:]:
-            step()
+            progress.step()
             if kind == "onnx":
                 export_onnx(network, folder / "onnx" / precision, metadata, torch.float16)
                 continue
@@ -132,14 +124,14 @@ def convert_checkpoint(
         }
         write_manifest(folder, manifest)
         for entry in manifest["artefacts"]:
-            step()
+            progress.step()
             entry["parity"] = asdict(_checked_parity(folder, entry, golden))
         write_manifest(folder, manifest)
         refusals = []
         if int8 is not None:
-            refusals = add_int8(folder, manifest, golden, int8_formats, int8, metadata, step)
+            refusals = add_int8(folder, manifest, golden, int8_formats, int8, metadata, progress)
     if refusals:
-        raise CalibrationError("\n".join([*refusals, f"{output} has been written without it"]))
+        raise CalibrationError(". ".join([*refusals, f"{output} has been written without it"]))
     return open_bundle(output)
 
 
