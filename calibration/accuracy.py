@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -74,7 +75,7 @@ def measure_accuracy(
     evaluation = evaluate(
         bundle_path,
         dataset,
-        only=sequences,
+        only=[glob.escape(name) for name in sequences],
         backends=(backend,),
         precisions=("fp32", "int8"),
         cache_dir=cache_dir,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from converters.bundle_folder import write_manifest
 from converters.progress import Progress
 from edge_tracker.bundle import GRAPHS, open_bundle
 from edge_tracker.errors import CalibrationError
-from edge_tracker.evaluation.layouts import find_sequences
+from edge_tracker.evaluation.layouts import SequenceFolder, find_sequences
 from edge_tracker.golden import Golden
 
 MAX_AUC_DROP = 0.01
@@ -114,7 +115,7 @@ def add_int8(
         entry["parity"] = asdict(replay_golden(folder, entry, golden))
         progress.step()
         accuracy = _judge(folder, kind, material, progress)
-        if accuracy.auc_drop > options.max_auc_drop:
+        if not accuracy.auc_drop <= options.max_auc_drop:
             explicit = explicit or quantise_onnx(floating, material.samples, options.keep_fp)
             refusals.append(_refusal(floating, explicit, accuracy, material, options))
             manifest["artefacts"].remove(entry)
@@ -162,6 +163,7 @@ def _gather(folder: Path, options: Int8Options, progress: Progress) -> _Material
             seed=options.seed,
             on_source=lambda done, total, name: progress.detail(f"{name}, {done} of {total}"),
         )
+    judges = _not_recorded(judges, samples, judged_on)
     crops = record_sources(
         bundle,
         [sequence_source(judge) for judge in judges],
@@ -170,6 +172,27 @@ def _gather(folder: Path, options: Int8Options, progress: Progress) -> _Material
         seed=options.seed,
     )
     return _Material(samples, judged_on, tuple(crops.provenance["sources"]), crops)
+
+
+def _not_recorded(
+    judges: Sequence[SequenceFolder], samples: CalibrationSamples, judged_on: Path
+) -> list[SequenceFolder]:
+    """The sequences that samples are not from: int8 would do too well on the others."""
+    recorded = samples.provenance.get("sources", {})
+    unseen = [judge for judge in judges if judge.name not in recorded]
+    if not unseen:
+        raise CalibrationError(
+            f"samples are from all {len(judges)} sequences of {judged_on}: int8 is judged on others, "
+            "name a data set of them"
+        )
+    if len(unseen) < len(judges):
+        warnings.warn(
+            f"{len(judges) - len(unseen)} of {len(judges)} sequences of {judged_on} do not judge "
+            "int8, as samples are from them",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return unseen
 
 
 def _judge(folder: Path, kind: str, material: _Material, progress: Progress) -> Accuracy:
