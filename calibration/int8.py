@@ -182,8 +182,8 @@ def _not_recorded(
     unseen = [judge for judge in judges if judge.name not in recorded]
     if not unseen:
         raise CalibrationError(
-            f"samples are from all {len(judges)} sequences of {judged_on}: int8 is judged on others, "
-            "name a data set of them"
+            f"samples are from all {len(judges)} sequences of {judged_on}: int8 is judged on "
+            "others, name a data set of them"
         )
     if len(unseen) < len(judges):
         warnings.warn(
