@@ -16,7 +16,7 @@ import numpy as np
 
 from calibration.samples import MIN_SAMPLES, CalibrationSamples
 from calibration.sources import Source, find_sources
-from edge_tracker.boxes import Box, box_iou
+from edge_tracker.boxes import Box, box_iou, checked_box
 from edge_tracker.bundle import Bundle, open_bundle
 from edge_tracker.crop import Image, crop_square
 from edge_tracker.errors import CalibrationError, EdgeTrackerError
@@ -64,7 +64,8 @@ def record_samples(
     RuntimeWarning.
 
     Raises CalibrationError for a folder with nothing usable, or too few frames; ValueError for too
-    few samples asked for; what EdgeTracker raises if there is no fp32 artefact that runs here.
+    few samples asked for or a negative seed; what EdgeTracker raises if there is no fp32 artefact
+    that runs here.
     """
     sources = find_sources(Path(folder))
     return record_sources(
@@ -95,13 +96,16 @@ def record_sources(
         raise ValueError(
             f"{num_samples} samples are asked for: calibration needs at least {MIN_SAMPLES}"
         )
+    if seed < 0:
+        raise ValueError(f"seed {seed} is negative: give a whole number from 0")
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    # What one source falls short of, those after it make up for; an image has a sample or two.
+    sources = sorted(sources, key=lambda source: source.kind != "image")
     kept: list[_Sample] = []
     counts: dict[str, int] = {}
     with EdgeTracker(bundle, backend=backend, precision="fp32", num_threads=num_threads) as tracker:
         for index, source in enumerate(sources):
             on_source(index, len(sources), source.name)
-            # What the sources so far fell short of, those to come make up for.
             share = -(-(num_samples - len(kept)) // (len(sources) - index))
             try:
                 found = _record_source(tracker, source, share, seed)
@@ -140,9 +144,10 @@ def _record_source(tracker: EdgeTracker, source: Source, count: int, seed: int) 
     for number, moment in enumerate(moments(tracker, source)):
         slot = number if number < count else int(rng.integers(number + 1))
         # Drawn for every moment, so that what is kept does not depend on what others look like.
-        jitter = rng.normal(0, (JITTER_CENTRE, JITTER_CENTRE, JITTER_SIZE)) * (rng.random() < 0.5)
+        jitter = rng.normal(0, (JITTER_CENTRE, JITTER_CENTRE, JITTER_SIZE))
+        is_moved = rng.random() < 0.5
         if slot < count:
-            around = _moved(moment.box, *jitter)
+            around = _moved(moment.box, *jitter) if is_moved else moment.box
             reservoir[slot] = _Sample(moment.templates, _search(tracker, moment.frame, around))
     return [reservoir[slot] for slot in sorted(reservoir)]
 
@@ -171,6 +176,7 @@ def _still_moments(tracker: EdgeTracker, source: Source) -> Iterator[_Moment]:
     """Each target of an image, looked for in the same image."""
     for frame, box in source.frames():
         if box is not None:
+            box = checked_box(box, *frame.shape[:2])
             template = _template(tracker, frame, box)
             yield _Moment(frame, box, np.stack([template, template]))
 

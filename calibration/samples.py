@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ from edge_tracker.spec import ModelSpec
 
 #: Fewer tell too little about the range of an activation.
 MIN_SAMPLES = 32
+#: What NumPy and its zip reader raise for files that are damaged, or not theirs.
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError),
+    *(NotImplementedError, zipfile.BadZipFile, zlib.error),
+)
 
 
 @dataclass(frozen=True)
@@ -63,11 +69,12 @@ def load_samples(path: Path) -> CalibrationSamples:
     """Read what `save` wrote. Raises CalibrationError for a file that holds no samples."""
     remedy = "record it again: edge-tracker calibrate BUNDLE DIR -o samples.npz"
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        # Opened here, as NumPy leaves a file open that it cannot read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             samples = CalibrationSamples(
                 arrays["templates"], arrays["search"], json.loads(str(arrays["provenance"]))
             )
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise CalibrationError(
             f"calibration samples {path} cannot be read ({error}); {remedy}"
         ) from error
@@ -89,7 +96,7 @@ def _are_crops(templates: tuple[int, ...], search: tuple[int, ...]) -> bool:
     return (
         len(templates) == 5
         and len(search) == 4
-        and templates[0] == search[0]
+        and 0 < templates[0] == search[0]
         and templates[1:] == (2, templates[2], templates[2], 3)
         and search[1:] == (search[1], search[1], 3)
     )

@@ -111,8 +111,12 @@ def _image_opener(image: Path, boxes: Path) -> Callable[[], Frames]:
 
 
 def _read_boxes(path: Path) -> list[Box]:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise CalibrationError(f"{path} cannot be read: {error}") from error
     boxes: list[Box] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines()):
+    for number, line in enumerate(lines):
         if not line.strip():
             continue
         try:

@@ -15,8 +15,9 @@ from converters.to_onnx import export_onnx
 from edge_tracker.bundle import Bundle
 from mixformerv2.geometries import GEOMETRIES, NANO
 from mixformerv2.model import MixFormerV2
+from tests.annotated_clips import write_sequence
 from tests.exported_networks import ExportedNetwork
-from tests.lively_networks import lively_network
+from tests.lively_networks import TINY, lively_network
 
 hypothesis.settings.register_profile(
     "repeatable", derandomize=True, database=None, deadline=None, max_examples=60
@@ -65,6 +66,46 @@ def nano_checkpoint(nano_network: MixFormerV2, tmp_path_factory: pytest.TempPath
 def nano_bundle(nano_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Of a network with random weights. Shared by all tests: copy it before changing it."""
     return convert_checkpoint(nano_checkpoint, tmp_path_factory.mktemp("converted") / "nano")
+
+
+@pytest.fixture(scope="session")
+def annotated_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of four sequences, clip0 to clip3."""
+    root = tmp_path_factory.mktemp("annotated_clips")
+    for seed in range(4):
+        write_sequence(root, f"clip{seed}", frames=48, seed=seed)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pth.tar"
+    torch.save({"net": lively_network(TINY).state_dict()}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(
+    tiny_checkpoint: Path,
+    annotated_clips: Path,
+    cache_dir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Bundle:
+    """fp32 and int8 in both formats, of a tiny network with random weights: clip0 and clip2
+    calibrate, clip1 and clip3 judge. Copy it before changing it.
+    """
+    pytest.importorskip("nncf", reason="needs edge-tracker[calibrate]")
+    from calibration.int8 import Int8Options
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(cache_dir))
+        return convert_checkpoint(
+            tiny_checkpoint,
+            tmp_path_factory.mktemp("quantised") / "tiny",
+            precisions=["fp32", "int8"],
+            # Such a network tracks nothing, in fp32 neither.
+            int8=Int8Options(annotated_clips, num_samples=32, max_auc_drop=1.0),
+        )
 
 
 @pytest.fixture(scope="session")
