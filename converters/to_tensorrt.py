@@ -81,7 +81,7 @@ def _source(bundle: Bundle, precision: str) -> Artefact:
     if source is None:
         remedy = f"convert the checkpoint again, with --precision {precision}"
         if precision == "int8":
-            remedy = "this version makes no int8 models, build --precision fp16"
+            remedy += " --calibration FOLDER, or build --precision fp16"
         raise BundleError(
             f"bundle {bundle.path} has no onnx/{precision}, from which the engine is built: "
             f"{remedy}"

@@ -222,7 +222,7 @@ def test_without_a_gpu_plain_tensorrt_says_that_it_needs_one(
 
 
 def test_a_bundle_without_that_onnx_says_how_to_get_it(machine: FakeMachine, bundle: Path) -> None:
-    with pytest.raises(BundleError, match=r"no onnx/int8.* build --precision fp16"):
+    with pytest.raises(BundleError, match=r"no onnx/int8.*--precision int8 --calibration"):
         build(bundle, BuildOptions("int8"))
     weights = bundle / "onnx/fp16/weights.bin"
     weights.write_bytes(weights.read_bytes()[:-1])
