@@ -65,8 +65,13 @@ def layer_sensitivity(
 
 
 def _edge_probs(models: Models, crops: CalibrationSamples) -> NDArray[np.float32]:
+    options = ort.SessionOptions()
+    # Errors alone: it would warn of each tensor that a freed layer no longer reads.
+    options.log_severity_level = 3
     sessions = {
-        graph: ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        graph: ort.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
         for graph, model in models.items()
     }
     probs = []
@@ -89,7 +94,7 @@ def _is_quantised(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
 def _with_float_layer(
     floating: onnx.ModelProto, quantised: onnx.ModelProto, layer: str
 ) -> onnx.ModelProto:
-    """A copy in which one layer takes its input, and its weights, as they were before rounding."""
+    """A copy in which one layer takes its input, its weights and its bias as they were before."""
     model = onnx.ModelProto()
     model.CopyFrom(quantised)
     node = next((node for node in model.graph.node if node.name == layer), None)
@@ -110,6 +115,11 @@ def _with_float_layer(
     node.input[0] = unrounded
     node.input[1] = f"{layer}.float_weights"
     model.graph.initializer.append(from_array(weights.astype(np.float32), node.input[1]))
+    # NNCF moves a bias to make up for the mean error of rounding, which is no longer there.
+    node.input[2] = f"{layer}.float_bias"
+    model.graph.initializer.append(
+        from_array(to_array(originals[original.input[2]]), node.input[2])
+    )
     return model
 
 
