@@ -127,6 +127,7 @@ def save_onnx(models: Models, folder: Path, metadata: Mapping[str, str]) -> None
             node_block_list=_output_nodes(model),
             disable_shape_infer=True,
         )
+        _keep_probabilities(half)
         # The conversion appends its casts at the end.
         OnnxModel(half).topological_sort()
         onnx.helper.set_model_props(half, dict(metadata))
@@ -194,6 +195,19 @@ def _output_nodes(model: onnx.ModelProto) -> list[str]:
     """The nodes that give the probabilities: they keep float32, as in the fp16 pair."""
     outputs = {value.name for value in model.graph.output} & {"edge_probs", "score"}
     return [node.name for node in model.graph.node if outputs & set(node.output)]
+
+
+def _keep_probabilities(half: onnx.ModelProto) -> None:
+    """Undo what the conversion adds after those nodes: a cast to float16, and one back."""
+    producers = {output: node for node in half.graph.node for output in node.output}
+    for value in half.graph.output:
+        widened = producers[value.name]
+        if widened.op_type != "Cast":
+            continue
+        rounded = producers[widened.input[0]]
+        producers[rounded.input[0]].output[0] = value.name
+        half.graph.node.remove(widened)
+        half.graph.node.remove(rounded)
 
 
 @contextlib.contextmanager

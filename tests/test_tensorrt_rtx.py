@@ -34,7 +34,7 @@ from edge_tracker.spec import ModelSpec
 from mixformerv2.geometries import BASE, NANO, SMALL
 from tests.exported_networks import ExportedNetwork
 from tests.fake_tensorrt import ORIN
-from tests.lively_networks import lively_network
+from tests.lively_networks import TINY, lively_network
 from tests.quantised_linears import quantise_linears
 
 trt: Any = pytest.importorskip(
@@ -170,6 +170,26 @@ def test_int8_pairs_with_explicit_quantisers_build(
     engine, _ = build_engine(trt, *builder, path, BuildOptions("int8", compute_capability=TARGET))
     seconds = time.perf_counter() - start
     report(f"nano int8: {graph} {len(engine) / 1e6:.1f} MB in {seconds:.1f} s")
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_the_int8_pair_of_a_bundle_builds_with_all_else_in_half_precision(
+    int8_bundle: Bundle, graph: str, builder: tuple[Any, Any], report: Callable[[str], None]
+) -> None:
+    path = int8_bundle.path / f"onnx/int8/{graph}.onnx"
+    refuse_unsigned_quantisers(path)
+    nodes = Counter(node.op_type for node in onnx.load(path).graph.node)
+    network = parse(trt, *builder, path)
+    assert described(network) == expected_edges(TINY, graph, "HALF")
+    assert layer_types(network, "QUANTIZE") == {"INT8": nodes["QuantizeLinear"]}
+    assert layer_types(network, "DEQUANTIZE") == {"HALF": nodes["DequantizeLinear"]}
+    assert layer_types(network, "MATRIX_MULTIPLY") == {"HALF": matrix_products(TINY, graph)}
+    assert set(layer_types(network, "CONVOLUTION")) == {"HALF"}
+    assert layer_types(network, "SOFTMAX")["FLOAT"] == (1 if graph == "search" else 0)
+    start = time.perf_counter()
+    engine, _ = build_engine(trt, *builder, path, BuildOptions("int8", compute_capability=TARGET))
+    seconds = time.perf_counter() - start
+    report(f"tiny int8 of a bundle: {graph} {len(engine) / 1e6:.1f} MB in {seconds:.1f} s")
 
 
 def test_an_unsigned_quantiser_is_taken_by_tensorrt_and_refused_by_us(
