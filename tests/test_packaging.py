@@ -74,7 +74,7 @@ def test_the_wheel_tracks_without_torch(
 
 def test_the_wheel_holds_the_packages_and_neither_tests_nor_models(wheel_folder: Path) -> None:
     top_level = {path.name for path in wheel_folder.iterdir() if path.suffix != ".dist-info"}
-    assert {"edge_tracker", "mixformerv2", "converters"} <= top_level
+    assert {"edge_tracker", "mixformerv2", "converters", "calibration"} <= top_level
     assert not top_level & {"tests", "examples", "benchmarks", "docs"}
     assert (wheel_folder / "edge_tracker" / "py.typed").is_file()
 
