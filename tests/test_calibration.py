@@ -253,17 +253,15 @@ def boxes_of(folder: Path, text: bytes) -> list[Box | None]:
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(
     tiny_bundle: Bundle, clips: Path, tmp_path: Path
 ) -> None:
-    def recorded(seed: int) -> bytes:
-        samples = record_samples(
-            tiny_bundle, clips, num_samples=40, seed=seed, backend="onnxruntime"
-        )
-        assert samples.templates.shape[1:] == (2, TINY.template_size_px, TINY.template_size_px, 3)
-        assert samples.search.shape[1:] == (TINY.search_size_px, TINY.search_size_px, 3)
-        return saved(samples, tmp_path / "samples.npz")
-
-    first = recorded(seed=3)
-    assert recorded(seed=3) == first
-    assert recorded(seed=4) != first
+    first, again, other = (
+        record_samples(tiny_bundle, clips, num_samples=40, seed=seed, backend="onnxruntime")
+        for seed in (3, 3, 4)
+    )
+    assert first.templates.shape == (40, 2, TINY.template_size_px, TINY.template_size_px, 3)
+    assert first.search.shape == (40, TINY.search_size_px, TINY.search_size_px, 3)
+    path = tmp_path / "samples.npz"
+    assert saved(first, path) == saved(again, path) != saved(other, path)
+    assert (first.search != other.search).any(axis=(1, 2, 3)).mean() > 0.5
 
 
 def test_samples_say_where_they_are_from_and_come_back(
@@ -286,6 +284,7 @@ def test_a_source_gives_the_same_whatever_is_beside_it(network: FakeNetwork) -> 
         fake_bundle(), [grey_source("a", 99), grey_source("b", 99)], "here", num_samples=80
     )
     np.testing.assert_array_equal(alone.search, beside.search[40:])
+    assert not np.array_equal(beside.search[:40], beside.search[40:])
 
 
 # What the tracker feeds.
@@ -604,6 +603,12 @@ def test_a_missing_file_of_samples_is_named(tmp_path: Path) -> None:
 def test_samples_of_another_geometry_are_refused() -> None:
     samples = small_samples()
     samples.check_sizes(replace(TINY, template_size_px=4, search_size_px=8), "samples.npz")
+    for close in (
+        replace(TINY, template_size_px=4, search_size_px=16),
+        replace(TINY, template_size_px=8, search_size_px=8),
+    ):
+        with pytest.raises(CalibrationError, match="record samples with a bundle of this network"):
+            samples.check_sizes(close, "samples.npz")
     message = r"samples\.npz have templates of 4 px and search crops of 8 px, .* takes 32 and 64"
     with pytest.raises(CalibrationError, match=message):
         samples.check_sizes(TINY, "samples.npz")
