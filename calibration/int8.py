@@ -33,6 +33,7 @@ from edge_tracker.bundle import GRAPHS, open_bundle
 from edge_tracker.errors import CalibrationError
 from edge_tracker.evaluation.layouts import SequenceFolder, find_sequences
 from edge_tracker.golden import Golden
+from edge_tracker.tracker import EdgeTracker
 
 MAX_AUC_DROP = 0.01
 #: Crops of the judged sequences that both networks are compared on.
@@ -123,17 +124,25 @@ def add_int8(
         else:
             entry["accuracy"] = {**asdict(accuracy), "kept_fp": list(options.keep_fp)}
         write_manifest(folder, manifest)
-    manifest["calibration"] = material.samples.provenance
-    write_manifest(folder, manifest)
+    if len(refusals) < len(formats):
+        manifest["calibration"] = material.samples.provenance
+        write_manifest(folder, manifest)
     return refusals
 
 
 def _gather(folder: Path, options: Int8Options, progress: Progress) -> _Material:
-    bundle = open_bundle(folder)
+    with (
+        tempfile.TemporaryDirectory() as cache_dir,
+        EdgeTracker(folder, precision="fp32", cache_dir=cache_dir) as tracker,
+    ):
+        return _record(tracker, options, progress)
+
+
+def _record(tracker: EdgeTracker, options: Int8Options, progress: Progress) -> _Material:
     calibration, judged_on = options.calibration, options.judged_on
     if calibration.is_file():
         samples = load_samples(calibration)
-        samples.check_sizes(bundle.spec, calibration)
+        samples.check_sizes(tracker.bundle.spec, calibration)
         if judged_on is None:
             raise CalibrationError(
                 f"{calibration} holds samples without ground truth: name annotated sequences that "
@@ -156,7 +165,7 @@ def _gather(folder: Path, options: Int8Options, progress: Progress) -> _Material
             held_back = {judge.name for judge in judges}
             sources = [s for s in sources if s.kind != "sequence" or s.name not in held_back]
         samples = record_sources(
-            bundle,
+            tracker,
             sources,
             str(calibration),
             num_samples=options.num_samples,
@@ -165,7 +174,7 @@ def _gather(folder: Path, options: Int8Options, progress: Progress) -> _Material
         )
     judges = _not_recorded(judges, samples, judged_on)
     crops = record_sources(
-        bundle,
+        tracker,
         [sequence_source(judge) for judge in judges],
         str(judged_on),
         num_samples=NUM_JUDGED_CROPS,

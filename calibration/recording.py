@@ -17,7 +17,7 @@ import numpy as np
 from calibration.samples import MIN_SAMPLES, CalibrationSamples
 from calibration.sources import Source, find_sources
 from edge_tracker.boxes import Box, box_iou, checked_box
-from edge_tracker.bundle import Bundle, open_bundle
+from edge_tracker.bundle import Bundle
 from edge_tracker.crop import Image, crop_square
 from edge_tracker.errors import CalibrationError, EdgeTrackerError
 from edge_tracker.online_template import OnlineTemplate
@@ -68,53 +68,50 @@ def record_samples(
     that runs here.
     """
     sources = find_sources(Path(folder))
-    return record_sources(
-        bundle,
-        sources,
-        str(folder),
-        num_samples=num_samples,
-        seed=seed,
-        backend=backend,
-        num_threads=num_threads,
-        on_source=on_source,
-    )
+    with EdgeTracker(bundle, backend=backend, precision="fp32", num_threads=num_threads) as tracker:
+        return record_sources(
+            tracker,
+            sources,
+            str(folder),
+            num_samples=num_samples,
+            seed=seed,
+            on_source=on_source,
+        )
 
 
 def record_sources(
-    bundle: str | Path | Bundle,
+    tracker: EdgeTracker,
     sources: Sequence[Source],
     origin: str,
     *,
     num_samples: int = NUM_SAMPLES,
     seed: int = 0,
-    backend: str = "auto",
-    num_threads: int | None = None,
     on_source: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> CalibrationSamples:
-    """As `record_samples`, from these sources; `origin` names them in messages."""
+    """As `record_samples`, from these sources, with a tracker that runs in fp32.
+
+    origin: names the sources in messages.
+    """
     if num_samples < MIN_SAMPLES:
         raise ValueError(
             f"{num_samples} samples are asked for: calibration needs at least {MIN_SAMPLES}"
         )
     if seed < 0:
         raise ValueError(f"seed {seed} is negative: give a whole number from 0")
-    bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     # What one source falls short of, those after it make up for; an image has a sample or two.
     sources = sorted(sources, key=lambda source: source.kind != "image")
     kept: list[_Sample] = []
     counts: dict[str, int] = {}
-    with EdgeTracker(bundle, backend=backend, precision="fp32", num_threads=num_threads) as tracker:
-        for index, source in enumerate(sources):
-            on_source(index, len(sources), source.name)
-            share = -(-(num_samples - len(kept)) // (len(sources) - index))
-            try:
-                found = _record_source(tracker, source, share, seed)
-            except (EdgeTrackerError, ValueError, cv2.error) as error:
-                warnings.warn(f"{source.name} is left out: {error}", RuntimeWarning, stacklevel=2)
-                continue
-            kept += found
-            counts[source.name] = len(found)
-        used = asdict(tracker.options)
+    for index, source in enumerate(sources):
+        on_source(index, len(sources), source.name)
+        share = -(-(num_samples - len(kept)) // (len(sources) - index))
+        try:
+            found = _record_source(tracker, source, share, seed)
+        except (EdgeTrackerError, ValueError, cv2.error) as error:
+            warnings.warn(f"{source.name} is left out: {error}", RuntimeWarning, stacklevel=2)
+            continue
+        kept += found
+        counts[source.name] = len(found)
     if len(kept) < MIN_SAMPLES:
         raise CalibrationError(
             f"{origin} gives {len(kept)} calibration samples from {len(counts)} of {len(sources)} "
@@ -125,11 +122,11 @@ def record_sources(
         templates=np.stack([sample.templates for sample in kept]),
         search=np.stack([sample.search for sample in kept]),
         provenance={
-            "checkpoint_sha256": bundle.manifest["source"]["sha256"],
+            "checkpoint_sha256": tracker.bundle.manifest["source"]["sha256"],
             "edge_tracker": version("edge-tracker"),
             "seed": seed,
             "sources": counts,
-            "tracker": used,
+            "tracker": asdict(tracker.options),
         },
     )
 

@@ -131,7 +131,8 @@ def convert_checkpoint(
         if int8 is not None:
             refusals = add_int8(folder, manifest, golden, int8_formats, int8, metadata, progress)
     if refusals:
-        raise CalibrationError(". ".join([*refusals, f"{output} has been written without it"]))
+        without = f"{output} has been written without {'it' if len(refusals) == 1 else 'them'}"
+        raise CalibrationError(". ".join([*refusals, without]))
     return open_bundle(output)
 
 

@@ -29,6 +29,7 @@ from edge_tracker.bundle import Bundle
 from edge_tracker.cli import main
 from edge_tracker.crop import Image, crop_square
 from edge_tracker.errors import CalibrationError, DatasetError
+from edge_tracker.tracker import EdgeTracker
 from tests.annotated_clips import write_boxes, write_sequence, write_still, write_video
 from tests.fake_graphs import FakeNetwork, bundle_without_files
 from tests.lively_networks import TINY
@@ -114,7 +115,7 @@ def test_every_source_gives_its_part_and_the_short_ones_all_they_have(
 
 def test_later_sources_make_up_for_what_earlier_ones_fell_short_of(network: FakeNetwork) -> None:
     sources = [grey_source("a", 10), grey_source("b", 100), grey_source("c", 100)]
-    samples = record_sources(fake_bundle(), sources, "here", num_samples=99)
+    samples = record_sources(EdgeTracker(fake_bundle()), sources, "here", num_samples=99)
     assert samples.provenance["sources"] == {"a": 9, "b": 45, "c": 45}
 
 
@@ -279,9 +280,14 @@ def test_samples_say_where_they_are_from_and_come_back(
 
 
 def test_a_source_gives_the_same_whatever_is_beside_it(network: FakeNetwork) -> None:
-    alone = record_sources(fake_bundle(), [grey_source("b", 99)], "here", num_samples=40)
+    alone = record_sources(
+        EdgeTracker(fake_bundle()), [grey_source("b", 99)], "here", num_samples=40
+    )
     beside = record_sources(
-        fake_bundle(), [grey_source("a", 99), grey_source("b", 99)], "here", num_samples=80
+        EdgeTracker(fake_bundle()),
+        [grey_source("a", 99), grey_source("b", 99)],
+        "here",
+        num_samples=80,
     )
     np.testing.assert_array_equal(alone.search, beside.search[40:])
     assert not np.array_equal(beside.search[:40], beside.search[40:])
@@ -384,7 +390,7 @@ def test_targets_of_an_image_are_looked_for_where_they_are(
     targets = [(3.0 * index, 2.0 * index, 20.0, 30.0) for index in range(40)]
     source = Source("park", "image", lambda: ((frame, box) for box in targets))
     bundle = fake_bundle()
-    samples = record_sources(bundle, [source], "here", num_samples=40)
+    samples = record_sources(EdgeTracker(bundle), [source], "here", num_samples=40)
     for box, templates, search in zip(targets, samples.templates, samples.search, strict=True):
         expected, _ = crop_square(frame, box, 2.0, bundle.spec.template_size_px)
         np.testing.assert_array_equal(templates, np.stack([expected, expected]))
@@ -402,7 +408,7 @@ def test_a_lost_target_is_taken_up_again_where_its_box_is_known(
         "edge_tracker.tracker.open_graphs", lambda bundle, **choices: network.graphs()
     )
     source = grey_source("a", 80, known=lambda index: index not in (2, 3))
-    samples = record_sources(fake_bundle(), [source], "here", num_samples=50)
+    samples = record_sources(EdgeTracker(fake_bundle()), [source], "here", num_samples=50)
     started = network.events.count("encode")
     assert len(samples) == len(network.searches) == 39
     assert started == 39
@@ -436,7 +442,7 @@ def test_samples_are_spread_evenly_over_a_long_video(
 ) -> None:
     monkeypatch.setattr(recording, "_moved", lambda box, *jitter: box)
     source = grey_source("long", 240)
-    samples = record_sources(fake_bundle(), [source], "here", num_samples=60)
+    samples = record_sources(EdgeTracker(fake_bundle()), [source], "here", num_samples=60)
     numbers = {frame_of(crop) for crop in samples.search}
     assert len(numbers) == 60
     assert 0 not in numbers
@@ -463,7 +469,7 @@ def test_memory_does_not_grow_with_the_videos(
     monkeypatch.setattr(recording, "crop_square", watched_crop)
     network.searches = _Forgetful()
     sources = [grey_source(name, 200, watch=lambda frame: watch("frames", frame)) for name in "ab"]
-    samples = record_sources(fake_bundle(), sources, "here", num_samples=40)
+    samples = record_sources(EdgeTracker(fake_bundle()), sources, "here", num_samples=40)
     assert len(samples) == 40
     # 40 search crops, the one that takes a place, and the templates in use.
     assert 40 <= most["crops"] <= 40 + 5

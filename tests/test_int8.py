@@ -31,6 +31,7 @@ from edge_tracker.cli import main
 from edge_tracker.decode import decode_edges
 from edge_tracker.errors import CalibrationError
 from edge_tracker.golden import Golden, load_golden
+from edge_tracker.tracker import EdgeTracker
 from tests.annotated_clips import write_video
 from tests.lively_networks import TINY
 from tests.test_cli import fails
@@ -75,9 +76,8 @@ def floating(int8_bundle: Bundle) -> Path:
 def samples(int8_bundle: Bundle, annotated_clips: Path, cache_dir: Path) -> CalibrationSamples:
     """Those that the bundle was calibrated on, recorded anew."""
     sources = [s for s in find_sources(annotated_clips) if s.name in ("clip0", "clip2")]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HOME", str(cache_dir))
-        return record_sources(int8_bundle, sources, "clips", num_samples=32)
+    with EdgeTracker(int8_bundle, precision="fp32", cache_dir=cache_dir) as tracker:
+        return record_sources(tracker, sources, "clips", num_samples=32)
 
 
 @pytest.fixture(scope="module")
