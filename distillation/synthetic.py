@@ -96,9 +96,10 @@ class Renderer:
         )
         online = template
         if rng.random() < 0.65:
-            # The tracker cuts this one around its own prediction, which is not exact.
-            size = t / TEMPLATE_FACTOR * np.exp(rng.normal(0, 0.1))
-            centre = middle + rng.normal(0, 0.07, 2) * size
+            # The tracker cuts this one around its own prediction, which is now and then far off.
+            error = min(rng.exponential(), 3.0)
+            size = t / TEMPLATE_FACTOR * np.exp(rng.normal(0, 0.15 * error))
+            centre = middle + rng.normal(0, 0.12 * error, 2) * size
             online, _ = view(t, size, centre, "online").draw(target, ground, neighbours)
         target_px, centre = self._search_jitter(rng)
         search_view = view(s, target_px, centre, "search")
