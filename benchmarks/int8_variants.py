@@ -34,9 +34,6 @@ from edge_tracker.bundle import GRAPHS
 from edge_tracker.decode import decode_edges
 
 ROUNDS = 60
-CONTROLLED = "search graph under accuracy control"
-#: Mean divergence of the edges on the samples that accuracy control lets int8 have, in nats.
-CONTROLLED_KL = 0.002
 FLOAT_TYPE = (
     "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 )
@@ -72,7 +69,6 @@ def main() -> None:
         "no SmoothQuant": (samples, {**heads, "advanced_parameters": no_smoothing}),
         "full bias correction": (samples, {**heads, "fast_bias_correction": False}),
         "32 samples": (part(samples, 32), heads),
-        CONTROLLED: (samples, heads),
     }
     if arguments.frames is not None:
         variants["whole frames, squashed"] = (squashed_frames(arguments.frames, samples), heads)
@@ -86,8 +82,6 @@ def main() -> None:
     print(f"{'':38}edge px: mean    p95  score   edge KL  fp32 / int8")
     for name, (calibrating, settings) in variants.items():
         models = quantised(onnx_folder, calibrating, settings)
-        if name == CONTROLLED:
-            models["search"] = controlled_search(onnx_folder, samples, settings)
         graphs = compiled(models, FLOAT_TYPE, arguments.threads)
         probs, scores = outputs(graphs, crops)
         error_px = crops.search.shape[1] * np.abs(
@@ -142,38 +136,6 @@ def quantised(
                 **{"preset": nncf.QuantizationPreset.PERFORMANCE, **settings},
             )
     return models
-
-
-def controlled_search(
-    onnx_folder: Path, samples: CalibrationSamples, settings: Mapping[str, Any]
-) -> ov.Model:
-    """NNCF takes layers back to float until the divergence on a part of the samples is small."""
-    feeds = Feeds(onnx_folder, samples)
-    model = ov.convert_model(onnx_folder / "search.onnx")
-    judging = list(range(0, len(samples), 4))
-    floating = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    expected = {i: np.array(floating(feeds.search(i))["edge_probs"][0]) for i in judging}
-
-    def validate(graph: ov.CompiledModel, numbers: Any) -> tuple[float, list[float]]:
-        chosen = list(numbers)
-        found = [np.array(graph(feeds.search(i))["edge_probs"][0]) for i in chosen]
-        wanted = [expected[i] for i in chosen]
-        divergence = edge_kl(np.stack(wanted), np.stack(found)).mean(axis=-1)
-        # From 1 down: NNCF divides by the first.
-        return 1 - float(divergence.mean()), [1 - float(each) for each in divergence]
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        return nncf.quantize_with_accuracy_control(
-            model,
-            nncf.Dataset(range(len(samples)), feeds.search),
-            nncf.Dataset(judging, feeds.search),
-            validate,
-            max_drop=CONTROLLED_KL,
-            drop_type=nncf.DropType.ABSOLUTE,
-            subset_size=len(samples),
-            model_type=nncf.ModelType.TRANSFORMER,
-            **{"preset": nncf.QuantizationPreset.PERFORMANCE, **settings},
-        )
 
 
 def compiled(

@@ -23,7 +23,7 @@ from calibration.quantise import (
     save_onnx,
 )
 from calibration.recording import NUM_SAMPLES, record_sources
-from calibration.samples import CalibrationSamples, load_samples
+from calibration.samples import MIN_SAMPLES, CalibrationSamples, load_samples
 from calibration.sensitivity import layer_sensitivity
 from calibration.sources import find_sources, sequence_source
 from converters.artefacts import describe_artefact, replay_golden
@@ -102,7 +102,7 @@ def add_int8(
     for kind in formats:
         progress.step()
         target = folder / kind / "int8"
-        stamped = {**metadata, "calibration_seed": str(options.seed)}
+        stamped = {**metadata, "calibration_seed": str(material.samples.provenance.get("seed"))}
         if kind == "onnx":
             explicit = quantise_onnx(floating, material.samples, options.keep_fp)
             save_onnx(explicit, target, stamped)
@@ -143,6 +143,11 @@ def _record(tracker: EdgeTracker, options: Int8Options, progress: Progress) -> _
     if calibration.is_file():
         samples = load_samples(calibration)
         samples.check_sizes(tracker.bundle.spec, calibration)
+        if len(samples) < MIN_SAMPLES:
+            raise CalibrationError(
+                f"{calibration} holds {len(samples)} calibration samples, at least {MIN_SAMPLES} are "
+                "needed: record more with edge-tracker calibrate"
+            )
         if judged_on is None:
             raise CalibrationError(
                 f"{calibration} holds samples without ground truth: name annotated sequences that "

@@ -45,9 +45,15 @@ def find_sources(folder: Path) -> list[Source]:
     """
     if not folder.is_dir():
         raise CalibrationError(f"folder {folder} does not exist: give a folder to record from")
-    sources = [sequence_source(found) for found in _sequences(folder)]
+    sequences = _sequences(folder)
+    sources = [sequence_source(found) for found in sequences]
+    # What lies in a sequence's folder is of that sequence, which may be held back.
+    taken = {found.images.resolve() for found in sequences}
+    taken |= {found.truth.parent.resolve() for found in sequences} - {folder.resolve()}
     for path in sorted(folder.rglob("*"), key=lambda path: natural_key(str(path))):
         suffix, boxes = path.suffix.lower(), path.with_suffix(".txt")
+        if taken & set(path.resolve().parents):
+            continue
         name = path.relative_to(folder).as_posix()
         if not boxes.is_file():
             if suffix in VIDEO_SUFFIXES:

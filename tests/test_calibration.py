@@ -659,3 +659,15 @@ def test_calibrate_needs_the_runtime_alone(
     )
     assert finished.returncode == 0, finished.stderr
     assert len(load_samples(output)) >= MIN_SAMPLES
+
+
+def test_what_lies_in_a_sequence_is_no_source_of_its_own(tmp_path: Path) -> None:
+    images = tmp_path / "park" / "img"
+    images.mkdir(parents=True)
+    (tmp_path / "park" / "groundtruth.txt").write_text("1,2,3,4\n" * 2)
+    for name in ("000001.png", "000002.png"):
+        (images / name).touch()
+    (images / "000002.txt").write_text("1,2,3,4")
+    (tmp_path / "photo.png").touch()
+    (tmp_path / "photo.txt").write_text("1,2,3,4")
+    assert [source.name for source in find_sources(tmp_path)] == ["park", "photo.png"]
