@@ -145,8 +145,8 @@ def _record(tracker: EdgeTracker, options: Int8Options, progress: Progress) -> _
         samples.check_sizes(tracker.bundle.spec, calibration)
         if len(samples) < MIN_SAMPLES:
             raise CalibrationError(
-                f"{calibration} holds {len(samples)} calibration samples, at least {MIN_SAMPLES} are "
-                "needed: record more with edge-tracker calibrate"
+                f"{calibration} holds {len(samples)} calibration samples, at least {MIN_SAMPLES} "
+                "are needed: record more with edge-tracker calibrate"
             )
         if judged_on is None:
             raise CalibrationError(
