@@ -25,13 +25,13 @@ import openvino as ov
 from nncf import AdvancedQuantizationParameters, AdvancedSmoothQuantParameters, IgnoredScope
 
 from benchmarks.interleaved import median_ratio, time_in_turn
-from calibration.accuracy import edge_kl
 from calibration.quantise import HEADS, Feeds, chosen_layers, layer_names
 from calibration.samples import CalibrationSamples, load_samples
 from calibration.sources import find_sources
 from edge_tracker import open_bundle
 from edge_tracker.bundle import GRAPHS
 from edge_tracker.decode import decode_edges
+from edge_tracker.golden import edge_kl
 
 ROUNDS = 60
 FLOAT_TYPE = (

@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from calibration.samples import CalibrationSamples
-from edge_tracker.backend import Graphs, backend_of, open_graphs
-from edge_tracker.bundle import Artefact, open_bundle
+from edge_tracker.backend import Graphs, backend_of_format, open_graphs
+from edge_tracker.bundle import open_bundle
 from edge_tracker.decode import decode_edges
 from edge_tracker.errors import CalibrationError
 from edge_tracker.evaluation.evaluate import evaluate
 from edge_tracker.evaluation.metrics import box_overlaps
+from edge_tracker.golden import edge_kl, run_cases
 
 LATENCY_ROUNDS = 40
-_LEAST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -59,19 +58,19 @@ class Accuracy:
 
 def measure_accuracy(
     bundle_path: Path,
-    artefact: Artefact,
+    kind: str,
     dataset: Path,
     sequences: Sequence[str],
     samples: CalibrationSamples,
     cache_dir: Path,
     on_sequence: Callable[[int, int, str], None] = lambda done, total, name: None,
 ) -> Accuracy:
-    """Compare an int8 artefact of a bundle with the fp32 one of the same format.
+    """Compare a bundle's int8 artefact of a format with the fp32 one.
 
     dataset, sequences: annotated sequences that the calibration did not see. samples: crops of
     them. Raises what `evaluate` and EdgeTracker raise.
     """
-    backend = backend_of(artefact)
+    backend = backend_of_format(kind)
     evaluation = evaluate(
         bundle_path,
         dataset,
@@ -102,7 +101,9 @@ def measure_accuracy(
         for precision in ("fp32", "int8")
     ]
     try:
-        reference, quantised = (_outputs(each, samples) for each in graphs)
+        reference, quantised = (
+            run_cases(each, samples.templates, samples.search) for each in graphs
+        )
         ratio = _latency_ratio(graphs[0], graphs[1], samples)
     finally:
         for each in graphs:
@@ -128,25 +129,6 @@ def measure_accuracy(
         edge_kl_max=float(kl.max()),
         latency_ratio=ratio,
     )
-
-
-def edge_kl(reference: NDArray[np.float32], probs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(N, 4, bins) twice -> (N, 4): Kullback-Leibler divergence from the reference, in nats."""
-    expected, seen = (np.maximum(p.astype(np.float64), _LEAST) for p in (reference, probs))
-    return np.asarray((expected * np.log(expected / seen)).sum(axis=-1))
-
-
-def _outputs(
-    graphs: Graphs, samples: CalibrationSamples
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """-> edge_probs (N, 4, bins), score (N,)."""
-    probs, scores = [], []
-    for templates, search in zip(samples.templates, samples.search, strict=True):
-        template_kv = graphs.template.run({"templates": templates[None]})["template_kv"]
-        outputs = graphs.search.run({"search": search[None], "template_kv": template_kv})
-        probs.append(np.array(outputs["edge_probs"][0]))
-        scores.append(outputs["score"][0])
-    return np.stack(probs), np.array(scores, np.float32)
 
 
 def _latency_ratio(fp32: Graphs, int8: Graphs, samples: CalibrationSamples) -> float:

@@ -29,7 +29,7 @@ from calibration.sources import find_sources, sequence_source
 from converters.artefacts import describe_artefact, replay_golden
 from converters.bundle_folder import write_manifest
 from converters.progress import Progress
-from edge_tracker.bundle import GRAPHS, open_bundle
+from edge_tracker.bundle import GRAPHS
 from edge_tracker.errors import CalibrationError
 from edge_tracker.evaluation.layouts import SequenceFolder, find_sequences
 from edge_tracker.golden import Golden
@@ -118,14 +118,12 @@ def add_int8(
         accuracy = _judge(folder, kind, material, progress)
         if not accuracy.auc_drop <= options.max_auc_drop:
             explicit = explicit or quantise_onnx(floating, material.samples, options.keep_fp)
-            refusals.append(_refusal(floating, explicit, accuracy, material, options))
+            refusals.append(_refusal(kind, floating, explicit, accuracy, material, options))
             manifest["artefacts"].remove(entry)
             shutil.rmtree(target)
         else:
             entry["accuracy"] = {**asdict(accuracy), "kept_fp": list(options.keep_fp)}
-        write_manifest(folder, manifest)
-    if len(refusals) < len(formats):
-        manifest["calibration"] = material.samples.provenance
+            manifest["calibration"] = material.samples.provenance
         write_manifest(folder, manifest)
     return refusals
 
@@ -210,13 +208,10 @@ def _not_recorded(
 
 
 def _judge(folder: Path, kind: str, material: _Material, progress: Progress) -> Accuracy:
-    bundle = open_bundle(folder)
-    artefact = bundle.find(kind, "int8")
-    assert artefact is not None
     with tempfile.TemporaryDirectory() as cache_dir:
         return measure_accuracy(
             folder,
-            artefact,
+            kind,
             material.dataset,
             material.judges,
             material.crops,
@@ -226,6 +221,7 @@ def _judge(folder: Path, kind: str, material: _Material, progress: Progress) -> 
 
 
 def _refusal(
+    kind: str,
     floating: Path,
     explicit: Models,
     accuracy: Accuracy,
@@ -238,7 +234,6 @@ def _refusal(
     remedy = "; allow more with --max-auc-drop, or record more samples"
     if suspects:
         remedy = f", for example --keep-fp {suspects[0].layer}{remedy}"
-    kind = "onnx" if accuracy.backend == "onnxruntime" else accuracy.backend
     return (
         f"{kind}/int8 is refused: over {len(accuracy.sequences)} sequences its success AUC is "
         f"{accuracy.auc_int8:.3f}, fp32's {accuracy.auc_fp32:.3f}: {accuracy.auc_drop:.3f} less, "

@@ -79,15 +79,7 @@ def quantise_openvino(
         model = ov.convert_model(onnx_folder / f"{graph}.onnx")
         present = {operation.get_friendly_name() for operation in model.get_ops()}
         ignored = [n for name in kept if (n := name + _OPENVINO_SUFFIX) in present]
-        with _quietly():
-            models[graph] = nncf.quantize(
-                model,
-                nncf.Dataset(range(len(samples)), getattr(feeds, graph)),
-                subset_size=len(samples),
-                preset=nncf.QuantizationPreset.PERFORMANCE,
-                model_type=nncf.ModelType.TRANSFORMER,
-                ignored_scope=nncf.IgnoredScope(names=ignored),
-            )
+        models[graph] = _quantise(model, feeds, graph, nncf.IgnoredScope(names=ignored))
     save_models(models, folder, "int8", metadata)
 
 
@@ -98,23 +90,36 @@ def quantise_onnx(onnx_folder: Path, samples: CalibrationSamples, keep_fp: Seque
     quantised = {}
     for graph in GRAPHS:
         model = onnx.load(onnx_folder / f"{graph}.onnx")
-        ignored = [name for name in kept if name in _layers(model)]
-        with _quietly():
-            quantised[graph] = nncf.quantize(
-                model,
-                nncf.Dataset(range(len(samples)), getattr(feeds, graph)),
-                subset_size=len(samples),
-                preset=nncf.QuantizationPreset.PERFORMANCE,
-                model_type=nncf.ModelType.TRANSFORMER,
-                # Attention stays whole for TensorRT's fused kernel; pixels are unsigned, which it
-                # does not have, so their convolution stays float too.
-                ignored_scope=nncf.IgnoredScope(names=ignored, types=["MatMul", "Conv"]),
-                advanced_parameters=nncf.AdvancedQuantizationParameters(
-                    overflow_fix=nncf.OverflowFix.DISABLE,
-                ),
-            )
+        present = set(_layers(model))
+        # Attention stays whole for TensorRT's fused kernel; pixels are unsigned, which it does not
+        # have, so their convolution stays float too.
+        scope = nncf.IgnoredScope(
+            names=[name for name in kept if name in present], types=["MatMul", "Conv"]
+        )
+        quantised[graph] = _quantise(model, feeds, graph, scope, nncf.OverflowFix.DISABLE)
         _make_signed(quantised[graph])
     return quantised
+
+
+def _quantise(
+    model: Any,
+    feeds: Feeds,
+    graph: str,
+    ignored: nncf.IgnoredScope,
+    overflow_fix: nncf.OverflowFix | None = None,
+) -> Any:
+    """A quantised copy of an OpenVINO or ONNX model. overflow_fix: None for NNCF's own choice."""
+    count = len(feeds.samples)
+    with _quietly():
+        return nncf.quantize(
+            model,
+            nncf.Dataset(range(count), getattr(feeds, graph)),
+            subset_size=count,
+            preset=nncf.QuantizationPreset.PERFORMANCE,
+            model_type=nncf.ModelType.TRANSFORMER,
+            ignored_scope=ignored,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=overflow_fix),
+        )
 
 
 def save_onnx(models: Models, folder: Path, metadata: Mapping[str, str]) -> None:

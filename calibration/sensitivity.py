@@ -11,10 +11,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx.numpy_helper import from_array, to_array
 
-from calibration.accuracy import edge_kl
 from calibration.quantise import Models
 from calibration.samples import CalibrationSamples
 from edge_tracker.bundle import GRAPHS
+from edge_tracker.golden import edge_kl
 
 #: Crops that the layers are compared on.
 NUM_CROPS = 24
@@ -46,12 +46,7 @@ def layer_sensitivity(
     reference = _edge_probs(floating, crops)
     whole = float(edge_kl(reference, _edge_probs(quantised, crops)).mean())
     layers = list(
-        dict.fromkeys(
-            node.name
-            for graph in GRAPHS
-            for node in quantised[graph].graph.node
-            if node.op_type == "Gemm" and _is_quantised(quantised[graph], node)
-        )
+        dict.fromkeys(name for graph in GRAPHS for name in _quantised_layers(quantised[graph]))
     )
     found = []
     for index, layer in enumerate(layers):
@@ -86,9 +81,18 @@ def _producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     return {output: node for node in model.graph.node for output in node.output}
 
 
-def _is_quantised(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
-    producer = _producers(model).get(node.input[1])
-    return producer is not None and producer.op_type == "DequantizeLinear"
+def _quantised_layers(model: onnx.ModelProto) -> list[str]:
+    dequantised = {
+        output
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear"
+        for output in node.output
+    }
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Gemm" and node.input[1] in dequantised
+    ]
 
 
 def _with_float_layer(

@@ -10,18 +10,19 @@ from typing import Any
 import onnx
 
 from converters.to_onnx import OPSET, WEIGHTS
-from edge_tracker.backend import open_graphs
+from edge_tracker.backend import backend_of_format, open_graphs
 from edge_tracker.bundle import Parity, open_bundle
 from edge_tracker.golden import Golden, measure_parity
 
 
 def replay_golden(folder: Path, entry: Mapping[str, Any], golden: Golden) -> Parity:
     """How far an artefact that the folder's manifest lists is from PyTorch."""
-    kind, precision = entry["format"], entry["precision"]
-    backend = "onnxruntime" if kind == "onnx" else kind
     with tempfile.TemporaryDirectory() as cache_dir:
         graphs = open_graphs(
-            open_bundle(folder), backend=backend, precision=precision, cache_dir=cache_dir
+            open_bundle(folder),
+            backend=backend_of_format(entry["format"]),
+            precision=entry["precision"],
+            cache_dir=cache_dir,
         )
         try:
             return measure_parity(graphs, golden)

@@ -132,7 +132,11 @@ def _refuse_mistaken_models(bundle: Bundle, artefact: Artefact, graphs: Graphs) 
 
 
 def backend_of(artefact: Artefact) -> str:
-    return "onnxruntime" if artefact.format == "onnx" else artefact.format
+    return backend_of_format(artefact.format)
+
+
+def backend_of_format(kind: str) -> str:
+    return "onnxruntime" if kind == "onnx" else kind
 
 
 def matching_artefacts(

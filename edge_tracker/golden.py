@@ -90,22 +90,32 @@ def measure_parity(graphs: Graphs, golden: Golden) -> Parity:
     """Largest error of an edge in pixels of the search crop, of the score, and KL of an edge's
     distribution; not a number where the graphs return none.
     """
+    return compare(*run_cases(graphs, golden.templates, golden.search), golden)
+
+
+def run_cases(
+    graphs: Graphs, templates: NDArray[np.uint8], search: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """templates (N, 2, Ht, Wt, 3), search (N, Hs, Ws, 3) -> edge_probs (N, 4, bins), score (N,)."""
     probs, scores = [], []
-    for templates, search in zip(golden.templates, golden.search, strict=True):
-        template_kv = graphs.template.run({"templates": templates[None]})["template_kv"]
-        outputs = graphs.search.run({"search": search[None], "template_kv": template_kv})
+    for pair, crop in zip(templates, search, strict=True):
+        template_kv = graphs.template.run({"templates": pair[None]})["template_kv"]
+        outputs = graphs.search.run({"search": crop[None], "template_kv": template_kv})
         probs.append(outputs["edge_probs"][0])
         scores.append(outputs["score"][0])
-    return compare(np.stack(probs), np.stack(scores), golden)
+    return np.stack(probs), np.stack(scores)
+
+
+def edge_kl(expected: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(N, 4, bins) twice -> (N, 4): Kullback-Leibler divergence from what is expected, in nats."""
+    p, q = (np.maximum(probs.astype(np.float64), 1e-12) for probs in (expected, seen))
+    return np.asarray((p * np.log(p / q)).sum(axis=-1))
 
 
 def compare(edge_probs: NDArray[np.float32], score: NDArray[np.float32], golden: Golden) -> Parity:
     size_px = golden.search.shape[1]
     box_error = np.abs(decode_edges(edge_probs).mean - decode_edges(golden.edge_probs).mean)
-    expected, seen = (
-        np.maximum(p.astype(np.float64), 1e-12) for p in (golden.edge_probs, edge_probs)
-    )
-    kl = (expected * np.log(expected / seen)).sum(axis=-1)
+    kl = edge_kl(golden.edge_probs, edge_probs)
     return Parity(
         box_px=float(box_error.max() * size_px),
         score=float(np.abs(score - golden.score).max()),

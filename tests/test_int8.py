@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.numpy_helper import to_array
 
-from calibration.accuracy import Accuracy, edge_kl
+from calibration.accuracy import Accuracy
 from calibration.recording import record_sources
 from calibration.samples import CalibrationSamples
 from calibration.sources import find_sources
@@ -30,7 +30,7 @@ from edge_tracker.bundle import GRAPHS, Bundle, open_bundle
 from edge_tracker.cli import main
 from edge_tracker.decode import decode_edges
 from edge_tracker.errors import CalibrationError
-from edge_tracker.golden import Golden, load_golden
+from edge_tracker.golden import Golden, edge_kl, load_golden
 from edge_tracker.tracker import EdgeTracker
 from tests.annotated_clips import write_video
 from tests.lively_networks import TINY
