@@ -38,9 +38,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _train(options: argparse.Namespace, console: Console) -> None:
     from distillation.train import train
 
-    recipe = named_recipe(options.recipe)
-    if options.steps is not None:
-        recipe = replace(recipe, steps=options.steps)
+    changes = {"steps": options.steps, "seed": options.seed}
+    recipe = replace(
+        named_recipe(options.recipe),
+        **{name: value for name, value in changes.items() if value is not None},
+    )
     checkpoint = train(
         recipe,
         dict(options.data),
@@ -97,6 +99,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--teacher", type=Path, metavar="CHECKPOINT")
     parser.add_argument("--convolutional-teacher", type=Path, metavar="ONNX")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument(
+        "--seed", type=int, help="instead of the recipe's; another draws other samples"
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes that prepare samples")
     parser.add_argument("--threads", type=int, help="CPU threads of the training itself")
     parser.add_argument("--save-every", type=int, default=500, metavar="STEPS")

@@ -16,7 +16,7 @@ from distillation.evaluate import (
     separate_scores,
     track_sequence,
 )
-from distillation.recipe import Jitter, recipe_to_dict
+from distillation.recipe import Jitter, Recipe, recipe_to_dict
 from edge_tracker.evaluation.ground_truth import AnnotatedSequence
 from edge_tracker.tracker import EdgeTracker
 from tests.distillation.conftest import RECIPE, SPEC, write_sequence
@@ -110,6 +110,23 @@ def test_the_command_measures_and_trains(
     assert "cat" in capsys.readouterr().out
     assert main(["base_score", "--initial", str(checkpoint)]) == 1
     assert "width is 32, the recipe says 768" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("choices", "steps_and_seed"), [([], (3000, 1)), (["--steps", "7", "--seed", "0"], (7, 0))]
+)
+def test_steps_and_seed_of_the_recipe_can_be_chosen(
+    choices: list[str], steps_and_seed: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = []
+
+    def train(recipe: Recipe, *rest: object, **choices: object) -> Path:
+        trained.append((recipe.steps, recipe.seed))
+        return Path()
+
+    monkeypatch.setattr("distillation.train.train", train)
+    assert main(["nano", *choices]) == 0
+    assert trained == [steps_and_seed]
 
 
 def test_the_command_says_what_is_wrong_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
