@@ -120,9 +120,15 @@ def warn(
     after: MachineState = QUIET,
     other_load: OtherLoad | None = None,
     overhead_us: float = 1.0,
+    num_threads: int | None = 2,
 ) -> tuple[str, ...]:
     return warnings_about(
-        [artefact], before=before, after=after, other_load=other_load, overhead_us=overhead_us
+        [artefact],
+        num_threads=num_threads,
+        before=before,
+        after=after,
+        other_load=other_load,
+        overhead_us=overhead_us,
     )
 
 
@@ -155,6 +161,13 @@ def test_each_cause_for_doubt_is_named(circumstances: dict[str, Any], words: str
     assert words in warning
 
 
+@pytest.mark.parametrize(("num_threads", "proposed"), [(None, True), (2, True), (1, False)])
+def test_one_thread_is_proposed_where_several_vary(num_threads: int | None, proposed: bool) -> None:
+    artefact = measured("a/fp32", 5.0, rounds_ms=(5, 5, 6, 5, 5, 5))
+    (warning,) = warn(artefact, num_threads=num_threads)
+    assert ("compare with one thread" in warning) is proposed
+
+
 def test_a_falling_clock_is_named() -> None:
     artefact = measured("a/fp32", 5.0)
     rounds = tuple(Round(5.0, 50, hot(mhz)) for mhz in (2000.0, 1900.0, 1500.0))
@@ -165,7 +178,7 @@ def test_a_falling_clock_is_named() -> None:
 def test_what_is_said_of_several_is_said_once() -> None:
     artefacts = [measured(name, 5.0, updates=100) for name in ("a/fp32", "b/fp32")]
     (warning,) = warnings_about(
-        artefacts, before=QUIET, after=QUIET, other_load=None, overhead_us=1.0
+        artefacts, num_threads=1, before=QUIET, after=QUIET, other_load=None, overhead_us=1.0
     )
     assert warning.startswith("a/fp32, b/fp32: only 100 updates")
 

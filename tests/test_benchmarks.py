@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+
 import pytest
 
-from benchmarks import cached_search, int8
+from benchmarks import cached_search, core_distance, int8
 from benchmarks.interleaved import median_difference, median_ratio, time_in_turn
+from edge_tracker.bundle import Bundle
 
 
 def test_subjects_take_turns_and_warm_up_is_not_counted() -> None:
@@ -38,3 +42,14 @@ def test_int8_prints_its_three_ratios(capsys: pytest.CaptureFixture[str]) -> Non
     printed = capsys.readouterr().out
     for ratio in ("fp32 / int8", "uncut ONNX Runtime / update()", "uncut PyTorch / update()"):
         assert ratio in printed
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPU cores")
+def test_core_distance_prints_a_line_for_each_group(
+    nano_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    core_distance.main([str(nano_bundle.path), "--seconds", "2"])
+    *seconds, last = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("round trip") for line in seconds[:2])
+    assert "one / two" in last

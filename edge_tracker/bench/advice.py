@@ -75,6 +75,7 @@ def _verdict(artefact: MeasuredArtefact) -> str:
 def warnings_about(
     artefacts: Sequence[MeasuredArtefact],
     *,
+    num_threads: int | None,
     before: MachineState,
     after: MachineState,
     other_load: OtherLoad | None,
@@ -83,7 +84,7 @@ def warnings_about(
     """Why these figures may not be trusted, a sentence each."""
     names_by_warning: dict[str, list[str]] = {}
     for artefact in artefacts:
-        for warning in _about_artefact(artefact, overhead_us):
+        for warning in _about_artefact(artefact, num_threads, overhead_us):
             names_by_warning.setdefault(warning, []).append(artefact.name)
     return (
         *_about_machine(before, after, other_load),
@@ -117,7 +118,9 @@ def _about_machine(
         yield "the GPU's clock is not locked: run sudo jetson_clocks and measure again"
 
 
-def _about_artefact(artefact: MeasuredArtefact, overhead_us: float) -> Iterator[str]:
+def _about_artefact(
+    artefact: MeasuredArtefact, num_threads: int | None, overhead_us: float
+) -> Iterator[str]:
     count = artefact.update.count
     if count < 100 * TAIL_SAMPLES:
         yield (
@@ -137,7 +140,8 @@ def _about_artefact(artefact: MeasuredArtefact, overhead_us: float) -> Iterator[
             "as from throttling or growing load"
         )
     elif spread > 0.1:
-        yield f"the rounds' medians spread by {spread:.0%}, from {min(medians):.2f} ms"
+        hint = "" if num_threads == 1 else "; on a virtual machine, compare with one thread"
+        yield f"the rounds' medians spread by {spread:.0%}, from {min(medians):.2f} ms{hint}"
     clocks = [turn.state.cpu_mhz for turn in artefact.rounds if turn.state.cpu_mhz]
     if clocks and min(clocks) < 0.9 * max(clocks):
         yield f"the CPU clock fell from {max(clocks):.0f} to {min(clocks):.0f} MHz"

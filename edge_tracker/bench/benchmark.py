@@ -158,7 +158,12 @@ def benchmark(
     other_load = _other_load(cpu_before, cpu_after, own_s)
     overhead_us = timing_overhead_us(clock)
     warnings = warnings_about(
-        measured, before=before, after=after, other_load=other_load, overhead_us=overhead_us
+        measured,
+        num_threads=num_threads,
+        before=before,
+        after=after,
+        other_load=other_load,
+        overhead_us=overhead_us,
     )
     return BenchReport(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
