@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 Arrays = Mapping[str, Any]
@@ -12,6 +13,14 @@ INPUT_NAMES = {
     "template": frozenset({"templates"}),
     "search": frozenset({"search", "template_kv"}),
 }
+
+
+@dataclass(frozen=True)
+class CopyTimes:
+    """Milliseconds that a run's copies take, by the device's own clock."""
+
+    to_device_ms: float
+    from_device_ms: float
 
 
 class CompiledGraph(Protocol):
@@ -29,6 +38,12 @@ class CompiledGraph(Protocol):
 
     def start(self, inputs: Arrays) -> Callable[[], Arrays]:
         """Run in the background; the value returned waits for the outputs and hands them out."""
+        ...
+
+    def time_copies(self) -> CopyTimes | None:
+        """Copy what the last run copied once more, without running; None if the backend does not
+        copy, or does not tell.
+        """
         ...
 
     def close(self) -> None: ...

@@ -13,6 +13,7 @@ import numpy as np
 from edge_tracker.backend import BackendChoice, open_graphs
 from edge_tracker.boxes import Box, box_from_edges, checked_box, clip_box
 from edge_tracker.bundle import Bundle, open_bundle
+from edge_tracker.compiled_graph import CopyTimes
 from edge_tracker.crop import Image, crop_square
 from edge_tracker.decode import decode_edges
 from edge_tracker.errors import EdgeTrackerError, NotInitialised
@@ -185,6 +186,16 @@ class EdgeTracker:
             self._start_template_refresh(target)
         self._on_stage("template_refresh")
         return result
+
+    def time_copies(self) -> CopyTimes | None:
+        """For measuring: what copies to and from the device take of each `update`; None where there
+        is no device to copy to, or the backend does not tell.
+
+        Call it between updates; it changes nothing. Raises NotInitialised once closed,
+        EdgeTrackerError if the device fails.
+        """
+        self._refuse_closed()
+        return self._graphs.search.time_copies()
 
     def close(self) -> None:
         """Free the backend. Harmless when repeated."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_tracker.backend import BackendChoice, Graphs
 from edge_tracker.bundle import Bundle
+from edge_tracker.compiled_graph import CopyTimes
 from edge_tracker.options import TrackerOptions
 from mixformerv2.geometries import NANO
 
@@ -24,6 +25,7 @@ class FakeNetwork:
     """Both graphs. `events` is the order in which they ran; `template_kv` is a number that counts.
 
     scores: of each frame in turn, the last one for ever. edges_ltrb: likewise, as fractions.
+    copies: what the search graph's copies take.
     """
 
     scores: list[float] = field(default_factory=lambda: [0.9])
@@ -33,6 +35,7 @@ class FakeNetwork:
     searches: list[NDArray[np.uint8]] = field(default_factory=list)
     searched_with: list[str] = field(default_factory=list)
     closed: int = 0
+    copies: CopyTimes | None = None
 
     def graphs(self) -> Graphs:
         choice = BackendChoice("fake", "CPU", "fp32", ("fake: chosen",))
@@ -56,6 +59,9 @@ class FakeTemplateGraph:
             return outputs
 
         return collect
+
+    def time_copies(self) -> CopyTimes | None:
+        return None
 
     def close(self) -> None:
         self.network.closed += 1
@@ -84,6 +90,9 @@ class FakeSearchGraph:
     def start(self, inputs: Mapping[str, Any]) -> Callable[[], Mapping[str, Any]]:
         outputs = self.run(inputs)
         return lambda: outputs
+
+    def time_copies(self) -> CopyTimes | None:
+        return self.network.copies
 
     def close(self) -> None:
         self.network.closed += 1

@@ -22,8 +22,10 @@ from edge_tracker.bench.cold_start import measure_cold_start
 from edge_tracker.bench.page import bench_page
 from edge_tracker.bench.report import BenchReport, BenchSettings
 from edge_tracker.bench.rounds import ROUND_FRAMES
+from edge_tracker.bench.tables import tables_of
 from edge_tracker.bundle import Artefact, Bundle, Parity
 from edge_tracker.cli import main
+from edge_tracker.compiled_graph import CopyTimes
 from edge_tracker.doctor import Diagnosis, diagnose
 from edge_tracker.errors import BackendUnavailable, EdgeTrackerError
 from edge_tracker.golden import LIMITS
@@ -123,6 +125,24 @@ def test_what_is_measured(fake: FakeBench) -> None:
     assert sum(artefact.stage_mean_ms.values()) == pytest.approx(artefact.update.mean)
     assert artefact.unaccounted == pytest.approx(0.0)
     assert [turn.frames for turn in artefact.rounds] == [50, 50, 30]
+
+
+def test_copies_are_measured_where_the_backend_tells_them(fake: FakeBench) -> None:
+    network = constant(4.0)
+    network.copies = CopyTimes(to_device_ms=0.5, from_device_ms=0.25)
+    fake.add("fast", network)
+    fake.add("slow", constant(9.0))
+    report = fake.run()
+    told, untold = report.artefacts
+    assert {name: times.p50 for name, times in told.copies.items()} == {
+        "to_device": 0.5,
+        "from_device": 0.25,
+    }
+    assert untold.copies == {}
+    rows = [row for table in tables_of(report) for row in table.rows]
+    (row,) = [row for row in rows if "of it, copy to device" in row]
+    assert row[0] == told.name
+    assert row[2] == "0.500"
 
 
 def test_turns_alternate_and_the_first_round_is_warm_up(fake: FakeBench) -> None:

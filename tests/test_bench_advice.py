@@ -74,6 +74,7 @@ def measured(
         stages={"search_graph": figures},
         stage_mean_ms={"search_graph": p50_ms},
         unaccounted=unaccounted,
+        copies={},
         init=distribution_of([2.0]),
         rounds=tuple(Round(ms, 50, QUIET) for ms in rounds_ms or [p50_ms] * 6),
         energy_mj=None,

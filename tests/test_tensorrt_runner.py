@@ -20,6 +20,7 @@ from edge_tracker import EdgeTracker, EdgeTrackerError, NotInitialised, TrackerO
 from edge_tracker.backend import Graphs, open_graphs
 from edge_tracker.backends.tensorrt_engine import DeviceTensor
 from edge_tracker.bundle import Bundle
+from edge_tracker.compiled_graph import CopyTimes
 from edge_tracker.errors import BackendUnavailable
 from edge_tracker.synthetic_clip import render_clip
 from mixformerv2.geometries import NANO
@@ -101,6 +102,25 @@ def test_a_frame_is_copy_in_enqueue_copy_out_and_one_wait(
         search(graphs, seed, template_kv)
         assert machine.cuda.calls == PLAIN_FRAME
     graphs.close()
+
+
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+def test_copies_are_timed_by_themselves_and_change_nothing(
+    machine: FakeMachine, bundle: Bundle, cuda_graphs: bool
+) -> None:
+    if cuda_graphs:
+        machine.gain_cuda_graphs()
+    graphs = open_graphs(bundle, backend="tensorrt")
+    template_kv = graphs.template.run(templates(0))["template_kv"]
+    before = [search(graphs, seed, template_kv) for seed in range(3)]
+    machine.cuda.calls.clear()
+    # One input of 1 ms, two outputs of 0.25 ms.
+    assert graphs.search.time_copies() == CopyTimes(to_device_ms=1.0, from_device_ms=0.5)
+    assert "enqueue" not in machine.cuda.calls
+    for seed, outputs in enumerate(before):
+        np.testing.assert_equal(search(graphs, seed, template_kv), outputs)
+    graphs.close()
+    assert machine.cuda.leaks() == {}
 
 
 def test_with_cuda_graphs_the_second_frame_records_and_the_later_ones_replay(
@@ -329,6 +349,9 @@ def test_everything_is_freed_once_when_the_engine_fails_in_the_middle(
         machine.cuda.crash = True
     with pytest.raises(EdgeTrackerError, match="search engine"):
         search(graphs, 0, kv)
+    if failure != "run":
+        with pytest.raises(EdgeTrackerError, match="CUDA fails in the search engine"):
+            graphs.search.time_copies()
     graphs.close()
     assert machine.cuda.leaks() == {}
 

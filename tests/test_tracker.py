@@ -402,6 +402,7 @@ def test_close_twice_is_harmless_and_use_after_close_is_refused(tracker_of: Make
     for use in (
         lambda: tracker.update(frame_number(1)),
         lambda: tracker.init(frame_number(0), BOX),
+        tracker.time_copies,
     ):
         with pytest.raises(NotInitialised, match="was closed: make a new EdgeTracker"):
             use()

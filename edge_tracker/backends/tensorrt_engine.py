@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_tracker.backends.cuda_graph import CaptureFailed, destroy, launch, record
 from edge_tracker.backends.cuda_session import CudaSession
-from edge_tracker.compiled_graph import Arrays
+from edge_tracker.compiled_graph import Arrays, CopyTimes
 from edge_tracker.errors import EdgeTrackerError
 
 #: Tensors that are never copied to the host: outputs of one engine, inputs of the other.
@@ -48,22 +48,29 @@ class TensorMemory:
 
 @dataclass
 class LoadedEngine:
-    """What must be let go while the CUDA context is current."""
+    """What must be let go while the CUDA context is current.
+
+    finished: an event at the end of each run. around_copies: before, between and after those that
+    are timed.
+    """
 
     engine: Any
     context: Any
     finished: Any
+    around_copies: tuple[Any, ...]
     tensors: dict[str, TensorMemory] = field(default_factory=dict)
 
     def forget(self) -> None:
         self.tensors.clear()
+        self.around_copies = ()
         self.finished = self.context = self.engine = None
 
 
 def allocate(session: CudaSession, trt: Any, engine: Any, context: Any) -> LoadedEngine:
     """Memory for every tensor of the engine, freed with the session. Raises pycuda's errors."""
     cuda = session.cuda
-    loaded = LoadedEngine(engine, context, cuda.Event())
+    around_copies = tuple(cuda.Event() for _ in range(3))
+    loaded = LoadedEngine(engine, context, cuda.Event(), around_copies)
     session.on_close(loaded.forget)
     for name, (shape, is_input) in _largest_shapes(trt, engine).items():
         dtype = np.dtype(DTYPES[engine.get_tensor_dtype(name).name])
@@ -135,6 +142,20 @@ class TensorRtGraph:
         self._runs += 1
         kept = self._kept_outputs(targets)
         return partial(self._collect, kept, targets)
+
+    def time_copies(self) -> CopyTimes:
+        """Raises EdgeTrackerError if CUDA fails."""
+        before, between, after = self._loaded.around_copies
+        stream = self._session.stream
+        targets = max(1, self._targets)
+        with self._on_device():
+            before.record(stream)
+            self._copy_in(targets)
+            between.record(stream)
+            self._copy_out(targets)
+            after.record(stream)
+            after.synchronize()
+            return CopyTimes(between.time_since(before), after.time_since(between))
 
     def close(self) -> None:
         self._session.close()
@@ -211,17 +232,23 @@ class TensorRtGraph:
         self._warm.add(key)
 
     def _enqueue(self, targets: int) -> None:
-        cuda, stream = self._session.cuda, self._session.stream
-        tensors = self._loaded.tensors
-        for memory in tensors.values():
-            if memory.is_input and memory.host is not None:
-                cuda.memcpy_htod_async(memory.addresses[0], memory.host[:targets], stream)
-        if not self._loaded.context.execute_async_v3(stream.handle):
+        self._copy_in(targets)
+        if not self._loaded.context.execute_async_v3(self._session.stream.handle):
             raise EdgeTrackerError(
                 f"TensorRT cannot run the {self._name} engine; close other programs if the GPU's "
                 "memory is full, or build the engine again"
             )
-        for memory in tensors.values():
+        self._copy_out(targets)
+
+    def _copy_in(self, targets: int) -> None:
+        cuda, stream = self._session.cuda, self._session.stream
+        for memory in self._loaded.tensors.values():
+            if memory.is_input and memory.host is not None:
+                cuda.memcpy_htod_async(memory.addresses[0], memory.host[:targets], stream)
+
+    def _copy_out(self, targets: int) -> None:
+        cuda, stream = self._session.cuda, self._session.stream
+        for memory in self._loaded.tensors.values():
             if not memory.is_input and memory.host is not None:
                 cuda.memcpy_dtoh_async(memory.host[:targets], memory.addresses[0], stream)
 

@@ -189,7 +189,7 @@ def _describe(
     starts: FreshProcesses | None,
     verification: ArtefactVerification | None,
 ) -> MeasuredArtefact:
-    updates, choice = subject.updates, subject.tracker.choice
+    updates, copies, choice = subject.updates, subject.copies, subject.tracker.choice
     total_ms = sum(update.elapsed_ms for update in updates)
     stage_ms = {
         stage: [u.stages_ms[stage] for u in updates if stage in u.stages_ms] for stage in STAGES
@@ -206,6 +206,11 @@ def _describe(
         stages={stage: distribution_of(values) for stage, values in stage_ms.items() if values},
         stage_mean_ms={stage: sum(values) / len(updates) for stage, values in stage_ms.items()},
         unaccounted=1 - sum(map(sum, stage_ms.values())) / total_ms,
+        copies={
+            direction: distribution_of([getattr(times, f"{direction}_ms") for times in copies])
+            for direction in ("to_device", "from_device")
+            if copies
+        },
         init=distribution_of(subject.init_ms),
         rounds=tuple(subject.rounds),
         energy_mj=sum(known_w) / len(known_w) * total_ms / len(updates) if known_w else None,

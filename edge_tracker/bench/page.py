@@ -51,8 +51,8 @@ def bench_page(report: BenchReport) -> str:
     parts.append(f'<h2>{escape(machine_table.title)}</h2><div class="card failures">{lines}</div>')
     parts.append(
         f'<p class="soft">Measuring adds {report.overhead_us:.1f} µs to an update. Times are of '
-        "this machine as described above; on a CPU, copies into and out of the search graph are "
-        "part of the search graph.</p>"
+        "this machine as described above; copies into and out of the search graph are part of "
+        "it.</p>"
     )
     return html_page("Latency of an edge_tracker bundle", "\n".join(parts))
 

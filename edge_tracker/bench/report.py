@@ -56,8 +56,10 @@ class MeasuredArtefact:
 
     stages: over the updates in which the stage happened. stage_mean_ms: per update over all of
     them, so that these add up to `update.mean`, but for `unaccounted`, the share that no stage
-    covers. updates_ms: each update in order; refresh_frames: indices in it of the first updates
-    with a new online template. energy_mj: per update, from the power at the end of each round.
+    covers. copies: to and from the device, timed by themselves; part of the search graph's time,
+    and empty where nothing is copied. updates_ms: each update in order; refresh_frames: indices in
+    it of the first updates with a new online template. energy_mj: per update, from the power at
+    the end of each round.
     starts and verification: None where they were left out or failed.
     """
 
@@ -70,6 +72,7 @@ class MeasuredArtefact:
     stages: Mapping[str, Distribution]
     stage_mean_ms: Mapping[str, float]
     unaccounted: float
+    copies: Mapping[str, Distribution]
     init: Distribution
     rounds: tuple[Round, ...]
     energy_mj: float | None

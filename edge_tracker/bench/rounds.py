@@ -9,6 +9,7 @@ from edge_tracker.bench.latency import Pace, StageTimer, TimedUpdate, distributi
 from edge_tracker.bench.machine import read_state
 from edge_tracker.bench.report import BenchSettings, Failure, Round
 from edge_tracker.bundle import Artefact
+from edge_tracker.compiled_graph import CopyTimes
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.tracker import EdgeTracker
 
@@ -17,6 +18,8 @@ ROUND_FRAMES = 50
 ROUND_S = 2.0
 #: Frames before each turn that are not counted: another artefact has just had the caches.
 WARM_UP_FRAMES = 5
+#: Copies timed at the end of each turn, by themselves.
+COPIES = 10
 
 #: What is done, how much of it, of how much.
 OnStep = Callable[[str, int, int], None]
@@ -31,6 +34,7 @@ class Subject:
     timer: StageTimer
     updates: list[TimedUpdate] = field(default_factory=list)
     init_ms: list[float] = field(default_factory=list)
+    copies: list[CopyTimes] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
 
     @property
@@ -40,6 +44,7 @@ class Subject:
     def forget(self) -> None:
         self.updates.clear()
         self.init_ms.clear()
+        self.copies.clear()
         self.rounds.clear()
 
 
@@ -91,6 +96,9 @@ def _take_turn(subject: Subject, pace: Pace, settings: BenchSettings) -> None:
         subject.updates.append(turn[-1])
         if _has_enough(subject, settings):
             break
+    for _ in range(COPIES):
+        if (times := tracker.time_copies()) is not None:
+            subject.copies.append(times)
     p50_ms = distribution_of([update.elapsed_ms for update in turn]).p50
     subject.rounds.append(Round(p50_ms, len(turn), read_state()))
 

@@ -142,6 +142,11 @@ def _stage_rows(artefact: MeasuredArtefact) -> Iterator[tuple[str, ...]]:
             f"{share:.1%}",
             str(values.count),
         )
+        if stage == "search_graph":
+            for direction, times in artefact.copies.items():
+                words = f"of it, copy {direction.replace('_', ' ')}"
+                share = times.mean / artefact.update.mean
+                yield artefact.name, words, *_cells(times), f"{share:.1%}", str(times.count)
 
 
 def _start_row(artefact: MeasuredArtefact) -> tuple[str, ...]:
