@@ -15,6 +15,7 @@ import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         uncut = compile_uncut(network, folder)
         uncut.get_tensor("templates").data[...] = 128
         uncut.get_tensor("search").data[...] = 128
-        options = {"backend": "openvino", "cache_dir": folder / "cache"}
+        options: dict[str, Any] = {"backend": "openvino", "cache_dir": folder / "cache"}
         graphs = open_graphs(bundle, **options)
         templates = np.full((1, 2, spec.template_size_px, spec.template_size_px, 3), 128, np.uint8)
         inputs = {

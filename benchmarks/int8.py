@@ -15,6 +15,7 @@ import statistics
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import onnxruntime as ort
 import openvino as ov
@@ -79,7 +80,11 @@ def measure(
     frames = list(render_clip(8))
     pytorch = UncutTracker(network, TrackerOptions(update_interval=0))
     pytorch.init(frames[0].image, frames[0].box)
-    placement = {"backend": "openvino", "num_threads": threads, "cache_dir": folder / "cache"}
+    placement: dict[str, Any] = {
+        "backend": "openvino",
+        "num_threads": threads,
+        "cache_dir": folder / "cache",
+    }
     pairs = {
         precision: open_graphs(bundle, precision=precision, **placement)
         for precision in ("fp32", "int8")

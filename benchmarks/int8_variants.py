@@ -116,8 +116,10 @@ def squashed_frames(folder: Path, like: CalibrationSamples) -> CalibrationSample
     ]
     frames = [frames[i] for i in np.linspace(0, len(frames) - 1, len(like)).astype(int)]
     template_px, search_px = like.templates.shape[2], like.search.shape[1]
-    templates = np.stack([cv2.resize(frame, (template_px, template_px)) for frame in frames])
-    search = np.stack([cv2.resize(frame, (search_px, search_px)) for frame in frames])
+    templates, search = (
+        np.asarray([cv2.resize(frame, (side_px, side_px)) for frame in frames], np.uint8)
+        for side_px in (template_px, search_px)
+    )
     return CalibrationSamples(np.stack([templates, templates], axis=1), search, {})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import warnings
@@ -48,8 +49,12 @@ class Int8Options:
 
     calibration: a folder to record from, or an .npz of samples. judged_on: a data set whose
     sequences decide; by default every second annotated sequence of the folder, which is then left
-    out of the samples. max_auc_drop: an artefact that loses more success AUC is refused. keep_fp:
-    layers to leave in floating point, by name or by the start of a name.
+    out of the samples. max_auc_drop: an artefact that loses more success AUC is refused, and so is
+    one whose edges, on equal crops, are off by more than a bin in the mean. keep_fp: layers to
+    leave in floating point, by name or by the start of a name. num_samples, seed: of what is
+    recorded from a folder.
+
+    Raises ValueError for a number out of range.
     """
 
     calibration: Path
@@ -58,6 +63,14 @@ class Int8Options:
     keep_fp: tuple[str, ...] = ()
     num_samples: int = NUM_SAMPLES
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.max_auc_drop):
+            raise ValueError(f"max_auc_drop is {self.max_auc_drop}: expected a number like 0.01")
+        if self.num_samples < MIN_SAMPLES:
+            raise ValueError(f"num_samples is {self.num_samples}: expected at least {MIN_SAMPLES}")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}: expected a whole number from 0")
 
 
 @dataclass(frozen=True)
@@ -116,9 +129,11 @@ def add_int8(
         entry["parity"] = asdict(replay_golden(folder, entry, golden))
         progress.step()
         accuracy = _judge(folder, kind, material, progress)
-        if not accuracy.auc_drop <= options.max_auc_drop:
+        bin_px = manifest["model"]["search_size_px"] / manifest["model"]["bins"]
+        if objection := _objection(accuracy, options.max_auc_drop, bin_px):
             explicit = explicit or quantise_onnx(floating, material.samples, options.keep_fp)
-            refusals.append(_refusal(kind, floating, explicit, accuracy, material, options))
+            suspects = _suspects(floating, explicit, material.crops)
+            refusals.append(f"{kind}/int8 is refused: {objection}. {suspects}")
             manifest["artefacts"].remove(entry)
             shutil.rmtree(target)
         else:
@@ -146,6 +161,7 @@ def _record(tracker: EdgeTracker, options: Int8Options, progress: Progress) -> _
                 f"{calibration} holds {len(samples)} calibration samples, at least {MIN_SAMPLES} "
                 "are needed: record more with edge-tracker calibrate"
             )
+        _check_factors(samples, tracker, calibration)
         if judged_on is None:
             raise CalibrationError(
                 f"{calibration} holds samples without ground truth: name annotated sequences that "
@@ -161,8 +177,8 @@ def _record(tracker: EdgeTracker, options: Int8Options, progress: Progress) -> _
             annotated = {s.name for s in sources if s.kind == "sequence"}
             if len(annotated) < 2:
                 raise CalibrationError(
-                    f"{calibration} has {len(annotated)} annotated sequences, of which every "
-                    "second would judge int8: at least 2 are needed, or a data set for --judge-on"
+                    f"{calibration} has too few annotated sequences ({len(annotated)}): every "
+                    "second one judges int8, so at least 2 are needed, or a data set for --judge-on"
                 )
             judges = [s for s in find_sequences(calibration) if s.name in annotated][1::2]
             held_back = {judge.name for judge in judges}
@@ -186,6 +202,18 @@ def _record(tracker: EdgeTracker, options: Int8Options, progress: Progress) -> _
     return _Material(samples, judged_on, tuple(crops.provenance["sources"]), crops)
 
 
+def _check_factors(samples: CalibrationSamples, tracker: EdgeTracker, calibration: Path) -> None:
+    """Crops of another scale than the tracker's would calibrate for what it never sees."""
+    recorded = samples.provenance.get("tracker", {})
+    for name in ("template_factor", "search_factor"):
+        wanted = getattr(tracker.options, name)
+        if recorded.get(name, wanted) != wanted:
+            raise CalibrationError(
+                f"{calibration} was recorded with a {name} of {recorded[name]:g}, this network is "
+                f"tracked with {wanted:g}: record samples with a bundle of this network"
+            )
+
+
 def _not_recorded(
     judges: Sequence[SequenceFolder], samples: CalibrationSamples, judged_on: Path
 ) -> list[SequenceFolder]:
@@ -194,8 +222,8 @@ def _not_recorded(
     unseen = [judge for judge in judges if judge.name not in recorded]
     if not unseen:
         raise CalibrationError(
-            f"samples are from all {len(judges)} sequences of {judged_on}: int8 is judged on "
-            "others, name a data set of them"
+            f"samples are from every sequence of {judged_on} ({len(judges)}): int8 is judged on "
+            "others, name a data set of them with --judge-on"
         )
     if len(unseen) < len(judges):
         warnings.warn(
@@ -220,24 +248,30 @@ def _judge(folder: Path, kind: str, material: _Material, progress: Progress) -> 
         )
 
 
-def _refusal(
-    kind: str,
-    floating: Path,
-    explicit: Models,
-    accuracy: Accuracy,
-    material: _Material,
-    options: Int8Options,
-) -> str:
+def _objection(accuracy: Accuracy, max_auc_drop: float, bin_px: float) -> str | None:
+    """Why int8 is not good enough; None if it is. Written so that what is no number is not."""
+    if not accuracy.auc_drop <= max_auc_drop:
+        return (
+            f"its success AUC is {accuracy.auc_int8:.3f} where fp32 has {accuracy.auc_fp32:.3f}, "
+            f"mean over {len(accuracy.sequences)} held-back sequences; a loss of up to "
+            f"{max_auc_drop:g} is allowed (--max-auc-drop)"
+        )
+    if not accuracy.box_px_mean <= bin_px:
+        return (
+            f"on equal crops its edges are {accuracy.box_px_mean:.2f} px from fp32's in the mean; "
+            f"up to {bin_px:g} px is allowed, one bin of the distributions"
+        )
+    return None
+
+
+def _suspects(floating: Path, explicit: Models, crops: CalibrationSamples) -> str:
+    """Which layers cost most, and what to do; as quantised for ONNX, whatever the format."""
     fp32 = {graph: onnx.load(floating / f"{graph}.onnx") for graph in GRAPHS}
-    suspects = layer_sensitivity(fp32, explicit, material.crops)[:NUM_SUSPECTS]
+    suspects = layer_sensitivity(fp32, explicit, crops)[:NUM_SUSPECTS]
     named = ", ".join(f"{each.layer} ({each.share:.0%})" for each in suspects)
-    remedy = "; allow more with --max-auc-drop, or record more samples"
-    if suspects:
-        remedy = f", for example --keep-fp {suspects[0].layer}{remedy}"
+    example = f" (for example --keep-fp {suspects[0].layer})" if suspects else ""
     return (
-        f"{kind}/int8 is refused: over {len(accuracy.sequences)} sequences its success AUC is "
-        f"{accuracy.auc_int8:.3f}, fp32's {accuracy.auc_fp32:.3f}: {accuracy.auc_drop:.3f} less, "
-        f"where {options.max_auc_drop:g} is allowed. Layers that cost most, with the part of the "
-        f"edges' divergence that leaving each in floating point takes away: {named or 'none'}. "
-        f"Leave some in floating point{remedy}"
+        "Layers that cost most, with the part of the edges' divergence that leaving each in "
+        f"floating point takes away in the ONNX model: {named or 'none'}. Leave some in floating "
+        f"point{example}, or record more samples"
     )

@@ -114,7 +114,7 @@ def record_sources(
         counts[source.name] = len(found)
     if len(kept) < MIN_SAMPLES:
         raise CalibrationError(
-            f"{origin} gives {len(kept)} calibration samples from {len(counts)} of {len(sources)} "
+            f"{origin} gives {len(kept)} samples from {len(counts)} of {len(sources)} "
             f"sequences, videos and images: at least {MIN_SAMPLES} are needed, {NUM_SAMPLES} are "
             "good; add more, or longer ones"
         )

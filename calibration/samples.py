@@ -84,10 +84,11 @@ def load_samples(path: Path) -> CalibrationSamples:
         or samples.search.dtype != np.uint8
         or not _are_crops(*shapes)
         or not isinstance(samples.provenance, dict)
+        or not isinstance(samples.provenance.get("sources"), dict)
     ):
         raise CalibrationError(
             f"calibration samples {path} hold templates {shapes[0]} and search crops {shapes[1]}, "
-            f"expected uint8 (N, 2, T, T, 3) and (N, S, S, 3); {remedy}"
+            f"expected uint8 (N, 2, T, T, 3) and (N, S, S, 3), and where they are from; {remedy}"
         )
     return samples
 

@@ -18,7 +18,7 @@ from converters.progress import OnStep, Progress
 from converters.to_onnx import export_onnx
 from converters.to_openvino import convert_to_openvino
 from edge_tracker.bundle import FORMAT, FORMAT_VERSION, Bundle, Parity, open_bundle, sha256_of
-from edge_tracker.errors import CalibrationError, EdgeTrackerError
+from edge_tracker.errors import EdgeTrackerError, Int8Refused
 from edge_tracker.golden import GOLDEN, LIMITS, Golden
 from edge_tracker.normalise import MEAN_RGB, STD_RGB
 from edge_tracker.options import TrackerOptions
@@ -56,8 +56,9 @@ def convert_checkpoint(
 
     Raises CheckpointError for a bad checkpoint, ValueError for unknown targets or precisions or an
     output that is no bundle, EdgeTrackerError for an artefact that strays too far from PyTorch,
-    OSError if writing fails; then `output` is as it was. Raises CalibrationError likewise, except
-    for int8 artefacts that lose too much: then the bundle is there without them.
+    OSError if writing fails, CalibrationError for samples or sequences that cannot be used; then
+    `output` is as it was. Raises Int8Refused for int8 artefacts that lose too much; then the bundle
+    is there without them.
     """
     checkpoint, output = Path(checkpoint), Path(output)
     _check_choice("target", targets, TARGETS)
@@ -132,7 +133,7 @@ def convert_checkpoint(
             refusals = add_int8(folder, manifest, golden, int8_formats, int8, metadata, progress)
     if refusals:
         without = f"{output} has been written without {'it' if len(refusals) == 1 else 'them'}"
-        raise CalibrationError(". ".join([*refusals, without]))
+        raise Int8Refused(". ".join([*refusals, without]))
     return open_bundle(output)
 
 

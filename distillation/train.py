@@ -102,7 +102,7 @@ def train(
             loss = torch.stack(list(losses.values())).sum()
             for optimizer in optimizers:
                 optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             nn.utils.clip_grad_norm_(objective.parameters(), recipe.gradient_clip)
             for optimizer in optimizers:
                 optimizer.step()

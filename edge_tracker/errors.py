@@ -7,7 +7,8 @@
     │   └── EngineMismatch    a TensorRT engine was built for another device, version or graph
     ├── VideoError            frames cannot be read or written
     ├── DatasetError          an annotated data set, or a sequence of it, cannot be used
-    ├── CalibrationError      samples for int8 cannot be recorded or used, or int8 costs too much
+    ├── CalibrationError      samples for int8 cannot be recorded or used
+    │   └── Int8Refused       int8 costs more accuracy than is allowed
     └── NotInitialised        `update` was called before `init`
 
 Wrong arguments raise the built-in ValueError or TypeError.
@@ -43,7 +44,11 @@ class DatasetError(EdgeTrackerError):
 
 
 class CalibrationError(EdgeTrackerError):
-    """Calibration samples are missing, too few or damaged, or the int8 network loses too much."""
+    """Calibration samples, or the sequences that judge int8, are missing, too few or damaged."""
+
+
+class Int8Refused(CalibrationError):
+    """An int8 artefact loses more accuracy than is allowed; the bundle was written without it."""
 
 
 class NotInitialised(EdgeTrackerError):

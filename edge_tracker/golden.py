@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tracker.backend import Graphs
-from edge_tracker.bundle import Bundle, Parity
+from edge_tracker.bundle import Artefact, Bundle, Parity
 from edge_tracker.decode import decode_edges
 from edge_tracker.errors import BundleError
 
@@ -29,18 +29,21 @@ LIMITS: Mapping[str, Parity] = {
 INT8_MARGIN = 1.5
 
 
-def limits_for(bundle: Bundle, precision: str) -> Parity:
-    """LIMITS, but for int8, whose error depends on the network: what its accuracy was judged with
-    is allowed, and a margin.
+def limits_for(bundle: Bundle, artefact: Artefact) -> Parity:
+    """LIMITS, but for int8, whose error depends on the network: what the artefact showed when its
+    accuracy was judged is allowed, and a margin. An engine is built from the ONNX files that were
+    judged.
     """
-    limits = LIMITS[precision]
-    if precision != "int8":
+    limits = LIMITS[artefact.precision]
+    if artefact.precision != "int8":
         return limits
-    seen = [a.parity for a in bundle.artefacts if a.precision == "int8" and a.parity is not None]
+    judged = bundle.find("onnx", "int8") if artefact.format == "tensorrt" else artefact
+    if judged is None or judged.parity is None:
+        return limits
     return Parity(
-        box_px=max([limits.box_px, *(INT8_MARGIN * parity.box_px for parity in seen)]),
-        score=max([limits.score, *(INT8_MARGIN * parity.score for parity in seen)]),
-        edge_kl=max([limits.edge_kl, *(INT8_MARGIN * parity.edge_kl for parity in seen)]),
+        box_px=max(limits.box_px, INT8_MARGIN * judged.parity.box_px),
+        score=max(limits.score, INT8_MARGIN * judged.parity.score),
+        edge_kl=max(limits.edge_kl, INT8_MARGIN * judged.parity.edge_kl),
     )
 
 

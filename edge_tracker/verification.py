@@ -147,7 +147,7 @@ def _verify_artefact(
     reference_boxes: Sequence[Box] | None,
     placement: _Placement,
 ) -> ArtefactVerification:
-    parity_limits = limits_for(bundle, artefact.precision)
+    parity_limits = limits_for(bundle, artefact)
     true_boxes = [frame.box for frame in clip[1:]]
     parity = closed_loop = used_device = None
     status: Literal["passed", "failed", "skipped"] = "failed"
@@ -229,7 +229,7 @@ def _strays(parity: Parity, limits: Parity) -> list[str]:
     )
     # Written so that a value that is not a number fails.
     return [
-        f"{name} {value:.2g}{unit}, limit {limit:g}{unit}"
+        f"{name} {value:.2g}{unit}, limit {limit:.3g}{unit}"
         for name, value, limit, unit in measured
         if not value <= limit
     ]

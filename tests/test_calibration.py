@@ -33,7 +33,7 @@ from edge_tracker.tracker import EdgeTracker
 from tests.annotated_clips import write_boxes, write_sequence, write_still, write_video
 from tests.fake_graphs import FakeNetwork, bundle_without_files
 from tests.lively_networks import TINY
-from tests.test_cli import fails, run_as_program
+from tests.test_cli import fails, run_as_program, usage_error
 
 BOX = (24.0, 16.0, 16.0, 16.0)
 
@@ -196,9 +196,7 @@ def test_too_few_samples_are_refused_with_the_number_needed(
     network: FakeNetwork, clips: Path, tmp_path: Path
 ) -> None:
     write_sequence(tmp_path, "short", frames=12)
-    with pytest.raises(
-        CalibrationError, match=r"gives \d+ calibration .* from 1 of 1 .* at least 32"
-    ):
+    with pytest.raises(CalibrationError, match=r"gives \d+ samples from 1 of 1 .* at least 32"):
         record_samples(fake_bundle(), tmp_path)
     with pytest.raises(ValueError, match=r"31 samples are asked for: .* at least 32"):
         record_samples(fake_bundle(), clips, num_samples=31)
@@ -573,6 +571,10 @@ def _list(path: Path) -> None:
     replace(small_samples(), provenance=[1]).save(path)  # type: ignore[arg-type]
 
 
+def _no_sources(path: Path) -> None:
+    replace(small_samples(), provenance={"sources": None}).save(path)
+
+
 @pytest.mark.parametrize(
     "write",
     [
@@ -586,6 +588,7 @@ def _list(path: Path) -> None:
         _counts_differ,
         _none,
         _list,
+        _no_sources,
     ],
 )
 def test_what_is_no_file_of_samples_is_named_with_the_remedy(
@@ -638,10 +641,11 @@ def test_calibrate_writes_samples_and_prints_where_they_are_from(
     samples = load_samples(output)
     printed = capsys.readouterr().out
     assert f"{len(samples)} samples from 4 sources" in printed
+    assert len(samples) == 36
     for name, count in samples.provenance["sources"].items():
         assert re.search(rf"{re.escape(name)} *│ *{count} ", printed)
     assert json.loads(report.read_text()) == samples.provenance
-    assert "at least 32" in fails(capsys, *arguments, "--samples", "8")
+    assert "at least 32" in usage_error(capsys, *arguments, "--samples", "8")
     nowhere = str(tmp_path / "nowhere" / "samples.npz")
     assert "nowhere does not exist" in fails(capsys, *arguments[:-1], nowhere)
 

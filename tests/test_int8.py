@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,7 +35,6 @@ from edge_tracker.golden import Golden, edge_kl, load_golden
 from edge_tracker.tracker import EdgeTracker
 from tests.annotated_clips import write_video
 from tests.lively_networks import TINY
-from tests.test_cli import fails
 
 pytest.importorskip("nncf", reason="needs edge-tracker[calibrate]")
 
@@ -459,21 +459,24 @@ def test_int8_that_loses_too_much_is_left_out_and_what_to_keep_is_named(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """From a file of samples, judged on a data set that is named."""
+    """From a file of samples, judged on a data set that is named. What was accepted is shown."""
     samples.save(tmp_path / "samples.npz")
     for name in ("clip1", "clip3"):
         shutil.copytree(annotated_clips / name, tmp_path / "judges" / name)
     output = tmp_path / "refused"
-    error = fails(
-        capsys,
-        *("convert", str(tiny_checkpoint), "-o", str(output), "--to", "onnx"),
-        *("--precision", "int8", "--calibration", str(tmp_path / "samples.npz")),
-        *("--judge-on", str(tmp_path / "judges"), "--max-auc-drop", "-1"),
-    )
-    assert "onnx/int8 is refused: over 2 sequences" in error
-    assert "where -1 is allowed" in error
+    status = main(
+        ["convert", str(tiny_checkpoint), "-o", str(output), "--to", "onnx",
+         "--precision", "int8", "--calibration", str(tmp_path / "samples.npz"),
+         "--judge-on", str(tmp_path / "judges"), "--max-auc-drop", "-1"]
+    )  # fmt: skip
+    printed, error = capsys.readouterr()
+    assert status == 1
+    assert "onnx" in printed
+    assert "fp32" in printed
+    assert re.search(r"onnx/int8 is refused: .* mean over 2 held-back sequences", error)
+    assert "a loss of up to -1 is allowed (--max-auc-drop)" in error
     layers = layer_names(output / "onnx" / "fp32")
-    suggested = error.split("--keep-fp ")[1].split(";")[0]
+    suggested = error.split("--keep-fp ")[1].split(")")[0]
     assert suggested in layers
     assert sum(f"{layer} (" in error for layer in layers) == 5
     assert f"{output} has been written without it" in error
@@ -519,11 +522,68 @@ def test_what_cannot_calibrate_or_judge_is_refused(
     shutil.copytree(annotated_clips / "clip0", lonely / "clip0")
     write_video(lonely / "ball.mp4", frames=40)
     with pytest.raises(
-        CalibrationError, match=r"has 1 annotated sequences.*at least 2.*--judge-on"
+        CalibrationError, match=r"too few annotated sequences \(1\).*at least 2.*--judge-on"
     ):
         add(folder, golden, Int8Options(lonely))
-    with pytest.raises(ValueError, match="at least 32"):
-        add(folder, golden, Int8Options(annotated_clips, num_samples=8))
+
+
+@pytest.mark.parametrize("factor", ["template_factor", "search_factor"])
+def test_samples_of_another_scale_are_refused(
+    folder: Path,
+    golden: Golden,
+    samples: CalibrationSamples,
+    annotated_clips: Path,
+    tmp_path: Path,
+    factor: str,
+) -> None:
+    tracker = {**samples.provenance["tracker"], factor: 9.0}
+    npz = tmp_path / "samples.npz"
+    dataclasses.replace(samples, provenance={**samples.provenance, "tracker": tracker}).save(npz)
+    with pytest.raises(CalibrationError, match=f"recorded with a {factor} of 9, .* tracked with"):
+        add(folder, golden, Int8Options(npz, annotated_clips))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"max_auc_drop": float("nan")}, "max_auc_drop is nan"),
+        ({"num_samples": 31}, "num_samples is 31: expected at least 32"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_options_out_of_range_are_refused(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Int8Options(Path("clips"), **wrong)
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        ({"box_px_mean": 0.8}, None),
+        ({"box_px_mean": 99.0}, "edges are 99.00 px from fp32's .* one bin of the distributions"),
+        ({"box_px_mean": float("nan")}, "edges are nan px"),
+        ({"auc_int8": float("nan")}, "its success AUC is nan"),
+        ({"auc_int8": 0.1, "auc_fp32": 0.2}, "its success AUC is 0.100 where fp32 has 0.200"),
+    ],
+)
+def test_a_network_that_points_elsewhere_is_refused_however_well_it_happens_to_track(
+    folder: Path,
+    golden: Golden,
+    annotated_clips: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    figures: dict[str, float],
+    words: str | None,
+) -> None:
+    (entry,) = (e for e in open_bundle(folder).manifest["artefacts"] if is_int8(e, "onnx"))
+    stored = {key: value for key, value in entry["accuracy"].items() if key != "kept_fp"}
+    accuracy = Accuracy(**{**stored, "auc_int8": stored["auc_fp32"], **figures})
+    monkeypatch.setattr("calibration.int8.measure_accuracy", lambda *rest, **choices: accuracy)
+    monkeypatch.setattr("calibration.int8.layer_sensitivity", lambda *rest, **choices: [])
+    refusals = add(folder, golden, Int8Options(annotated_clips, num_samples=32))
+    kept = [e for e in open_bundle(folder).manifest["artefacts"] if is_int8(e, "onnx")]
+    assert (len(refusals), len(kept)) == ((0, 1) if words is None else (1, 0))
+    if words is not None:
+        assert re.search(words, refusals[0])
 
 
 def test_sequences_that_calibrated_do_not_judge(
@@ -537,7 +597,7 @@ def test_sequences_that_calibrated_do_not_judge(
     samples.save(npz)
     seen = tmp_path / "seen"
     shutil.copytree(annotated_clips / "clip0", seen / "clip0")
-    with pytest.raises(CalibrationError, match="samples are from all 1 sequences"):
+    with pytest.raises(CalibrationError, match=r"samples are from every sequence of .*seen \(1\)"):
         add(folder, golden, Int8Options(npz, seen))
     options = Int8Options(npz, annotated_clips, max_auc_drop=1.0)
     with pytest.warns(RuntimeWarning, match="2 of 4 sequences of .* do not judge int8"):
@@ -557,7 +617,7 @@ def test_convert_prints_what_int8_costs(
         return int8_bundle
 
     monkeypatch.setattr("converters.convert.convert_checkpoint", convert)
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "240")
     arguments = ["convert", "a.pth", "-o", "b", "--precision", "fp32,int8", "--calibration", "c"]
     options = ["--keep-fp", "blocks.0,blocks.1.mlp", "--samples", "64", "--seed", "7"]
     assert main([*arguments, *options, "--judge-on", "d", "--max-auc-drop", "0.02"]) == 0
@@ -569,13 +629,19 @@ def test_convert_prints_what_int8_costs(
         num_samples=64,
         seed=7,
     )
-    printed = " ".join(capsys.readouterr().out.split())
-    assert "int8 against fp32 on 2 sequences held back" in printed
-    for entry in int8_bundle.manifest["artefacts"]:
-        if entry["precision"] == "int8":
-            accuracy = entry["accuracy"]
-            assert f"{accuracy['auc_int8']:.3f} ({accuracy['auc_fp32']:.3f})" in printed
-            assert f"{accuracy['latency_ratio']:.2f} ({accuracy['backend']})" in printed
+    converted = " ".join(capsys.readouterr().out.split())
+    assert main(["inspect", str(int8_bundle.path)]) == 0
+    inspected = " ".join(capsys.readouterr().out.split())
+    assert "int8 calibrated on" in inspected
+    for source in int8_bundle.manifest["calibration"]["sources"]:
+        assert source in inspected
+    for printed in (converted, inspected):
+        assert "int8 against fp32 on 2 sequences held back" in printed
+        for entry in int8_bundle.manifest["artefacts"]:
+            if entry["precision"] == "int8":
+                accuracy = entry["accuracy"]
+                assert f"{accuracy['auc_int8']:.3f} ({accuracy['auc_fp32']:.3f})" in printed
+                assert f"{accuracy['latency_ratio']:.2f} ({accuracy['backend']})" in printed
 
 
 # Which layers suffer.

@@ -12,11 +12,31 @@ from tests.test_cli import run_as_program, usage_error
 CONVERT = ("convert", "a.pth.tar", "-o", "b")
 
 
-def test_int8_and_calibration_go_together(capsys: pytest.CaptureFixture[str]) -> None:
-    alone = usage_error(capsys, *CONVERT, "--precision", "fp32,int8")
-    assert "--precision int8 and --calibration go together: name a folder" in alone
-    without = usage_error(capsys, *CONVERT, "--calibration", "clips")
-    assert "add it to --precision, for example fp32,int8" in without
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--precision", "fp32,int8"], "int8 needs --calibration: name a folder"),
+        (["--calibration", "clips"], "--calibration is for int8: add it to --precision"),
+        (["--keep-fp", "blocks.0"], "--keep-fp is for int8: add it to --precision"),
+        (["--judge-on", "clips"], "--judge-on is for int8"),
+        (["--seed", "0"], "--seed is for int8"),
+        (["--seed", "-1"], "'-1' is not a whole number of at least 0"),
+        (["--samples", "31"], "'31' is not a whole number of at least 32"),
+        (["--max-auc-drop", "nan"], "'nan' is not a number"),
+    ],
+)
+def test_options_of_int8_are_checked_before_anything_is_read(
+    options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in usage_error(capsys, *CONVERT, *options)
+
+
+def test_recorded_samples_are_all_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = tmp_path / "samples.npz"
+    samples.touch()
+    options = ("--precision", "int8", "--calibration", str(samples), "--samples", "64")
+    error = usage_error(capsys, *CONVERT, *options)
+    assert f"{samples} is a file of recorded samples" in error
 
 
 def test_int8_needs_options_in_python_too(tiny_checkpoint: Path, tmp_path: Path) -> None:

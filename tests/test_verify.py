@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -241,18 +241,21 @@ def test_a_bad_golden_file_is_named(trained_bundle: Bundle, tmp_path: Path, dama
         verify(bundle)
 
 
-def test_int8_may_err_by_what_it_did_when_it_was_judged_and_a_margin(nano_bundle: Bundle) -> None:
-    def with_int8(parity: Parity | None) -> Bundle:
-        first = nano_bundle.artefacts[0]
-        return replace(
-            nano_bundle, artefacts=(first, replace(first, precision="int8", parity=parity))
-        )
-
-    assert limits_for(with_int8(None), "int8") == LIMITS["int8"]
-    assert limits_for(with_int8(Parity(0.1, 0.2, 0.01)), "int8") == Parity(
-        3.0, pytest.approx(0.3), 0.2
-    )
-    assert limits_for(with_int8(Parity(4.0, 0.01, 0.4)), "int8") == Parity(
-        6.0, 0.1, pytest.approx(0.6)
-    )
-    assert limits_for(with_int8(Parity(4.0, 0.01, 0.4)), "fp16") == LIMITS["fp16"]
+@pytest.mark.parametrize(
+    ("parity", "limits"),
+    [
+        (None, LIMITS["int8"]),
+        (Parity(0.1, 0.2, 0.01), Parity(3.0, 0.3, 0.2)),
+        (Parity(4.0, 0.01, 0.4), Parity(6.0, 0.1, 0.6)),
+    ],
+)
+def test_int8_may_err_by_what_it_did_when_it_was_judged_and_a_margin(
+    nano_bundle: Bundle, parity: Parity | None, limits: Parity
+) -> None:
+    onnx = replace(nano_bundle.artefacts[0], format="onnx", precision="int8", parity=parity)
+    openvino = replace(onnx, format="openvino", parity=Parity(100.0, 1.0, 100.0))
+    engine = replace(onnx, format="tensorrt", parity=None)
+    bundle = replace(nano_bundle, artefacts=(openvino, onnx, engine))
+    for judged in (onnx, engine):
+        assert astuple(limits_for(bundle, judged)) == pytest.approx(astuple(limits))
+    assert limits_for(bundle, replace(onnx, precision="fp16")) == LIMITS["fp16"]

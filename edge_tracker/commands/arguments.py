@@ -69,6 +69,19 @@ def add_placement_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads")
 
 
+def add_sample_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """How many calibration samples to record, and which; not given, they are None."""
+    parser.add_argument(
+        "--samples",
+        type=int_from(32),
+        metavar="N",
+        help="samples to record from a folder, at least 32 (default 256)",
+    )
+    parser.add_argument(
+        "--seed", type=int_from(0), metavar="N", help="of what is recorded (default 0)"
+    )
+
+
 #: Names of the arguments, of any subcommand, that are read and that are written.
 INPUTS = ("checkpoint", "bundle", "source", "dataset", "compare")
 OUTPUTS = ("save", "csv", "json", "html", "markdown")
@@ -156,8 +169,26 @@ def positive_float(text: str) -> float:
     return value
 
 
-def positive_int(text: str) -> int:
-    """Argument type for a count of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
+def finite_float(text: str) -> float:
+    """Argument type for a number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+    return value
+
+
+def int_from(least: int) -> Callable[[str], int]:
+    """Argument type for a whole number of at least so much."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        return int(text)
+
+    return number
+
+
+positive_int = int_from(1)

@@ -8,6 +8,7 @@ from pathlib import Path
 from edge_tracker.commands.arguments import (
     Subparsers,
     add_json_option,
+    add_sample_options,
     add_subcommand,
     positive_int,
 )
@@ -37,16 +38,13 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "-o", "--output", dest="save", type=Path, metavar="NPZ", required=True, help="samples"
     )
-    parser.add_argument(
-        "--samples", type=positive_int, default=256, metavar="N", help="how many (default 256)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of what is kept (default 0)")
+    add_sample_options(parser)
     parser.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads")
     add_json_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from calibration.recording import record_samples
+    from calibration.recording import NUM_SAMPLES, record_samples
     from edge_tracker.commands.printing import (
         megabytes,
         print_table,
@@ -58,8 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         samples = record_samples(
             arguments.bundle,
             arguments.dataset,
-            num_samples=arguments.samples,
-            seed=arguments.seed,
+            num_samples=arguments.samples or NUM_SAMPLES,
+            seed=arguments.seed or 0,
             num_threads=arguments.threads,
             on_source=show,
         )
@@ -68,7 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
     rows = [(name, str(count)) for name, count in counts.items()]
     print_table("Calibration samples", ("source", "samples"), rows)
     size = megabytes(arguments.save.stat().st_size)
-    print(f"{len(samples)} samples from {len(counts)} sources in {arguments.save} ({size})")
+    wanted = arguments.samples or NUM_SAMPLES
+    fewer = f" (fewer than {wanted}: there are no more frames)" if len(samples) < wanted else ""
+    print(f"{len(samples)} samples{fewer} from {len(counts)} sources in {arguments.save} ({size})")
     if arguments.json is not None:
         write_json(arguments.json, samples.provenance)
     return 0

@@ -6,16 +6,23 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_tracker.bundle import PRECISIONS
+from edge_tracker.bundle import PRECISIONS, open_bundle
 from edge_tracker.commands.arguments import (
     Subparsers,
     add_json_option,
+    add_sample_options,
     add_subcommand,
+    finite_float,
     names,
     names_among,
-    positive_int,
 )
-from edge_tracker.errors import EdgeTrackerError
+from edge_tracker.commands.printing import (
+    print_artefacts,
+    print_int8_accuracy,
+    progress_bar,
+    write_json,
+)
+from edge_tracker.errors import EdgeTrackerError, Int8Refused
 
 if TYPE_CHECKING:
     from calibration.int8 import Int8Options
@@ -78,31 +85,20 @@ def _add_int8_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--max-auc-drop",
-        type=float,
-        default=0.01,
+        type=finite_float,
         metavar="D",
         help="refuse a model that loses more success AUC (default 0.01)",
     )
     group.add_argument(
         "--keep-fp",
         type=names,
-        default=(),
         metavar="LAYERS",
         help="comma-separated layers to leave in floating point, for example blocks.0.mlp.fc2",
     )
-    group.add_argument(
-        "--samples",
-        type=positive_int,
-        default=256,
-        metavar="N",
-        help="samples to record from a folder (default 256)",
-    )
-    group.add_argument("--seed", type=int, default=0, help="of the samples (default 0)")
+    add_sample_options(group)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from edge_tracker.commands.printing import print_artefacts, progress_bar, write_json
-
     try:
         from converters.convert import convert_checkpoint
 
@@ -121,65 +117,50 @@ def run(arguments: argparse.Namespace) -> int:
         raise EdgeTrackerError(
             f"convert needs the Python package {error.name}: pip install 'edge-tracker[{extra}]'"
         ) from error
-    print_artefacts(bundle.artefacts)
-    _print_accuracy(bundle)
-    if arguments.json is not None:
-        write_json(arguments.json, bundle.manifest)
+    except Int8Refused:
+        # The bundle is there, without what was refused.
+        _show(arguments, open_bundle(arguments.output))
+        raise
+    _show(arguments, bundle)
     return 0
 
 
+def _show(arguments: argparse.Namespace, bundle: Bundle) -> None:
+    print_artefacts(bundle.artefacts)
+    print_int8_accuracy(bundle)
+    if arguments.json is not None:
+        write_json(arguments.json, bundle.manifest)
+
+
+#: Option -> field of Int8Options.
+INT8_FIELDS = {
+    "calibration": "calibration",
+    "judge_on": "judged_on",
+    "max_auc_drop": "max_auc_drop",
+    "keep_fp": "keep_fp",
+    "samples": "num_samples",
+    "seed": "seed",
+}
+
+
 def _int8_options(arguments: argparse.Namespace) -> Int8Options | None:
-    asked = "int8" in arguments.precision
-    if asked != (arguments.calibration is not None):
-        arguments.usage_error(
-            "--precision int8 and --calibration go together: name a folder to calibrate on"
-            if asked
-            else "--calibration is for int8: add it to --precision, for example fp32,int8"
-        )
-    if not asked:
+    given = {
+        option: value for option in INT8_FIELDS if (value := getattr(arguments, option)) is not None
+    }
+    if "int8" not in arguments.precision:
+        if given:
+            option = next(iter(given)).replace("_", "-")
+            arguments.usage_error(
+                f"--{option} is for int8: add it to --precision, for example fp32,int8"
+            )
         return None
+    if "calibration" not in given:
+        arguments.usage_error("--precision int8 needs --calibration: name a folder to calibrate on")
+    if given["calibration"].is_file() and not given.keys().isdisjoint(("samples", "seed")):
+        arguments.usage_error(
+            f"--samples and --seed are for recording from a folder: {given['calibration']} is a "
+            "file of recorded samples, all of which are used"
+        )
     from calibration.int8 import Int8Options
 
-    return Int8Options(
-        calibration=arguments.calibration,
-        judged_on=arguments.judge_on,
-        max_auc_drop=arguments.max_auc_drop,
-        keep_fp=arguments.keep_fp,
-        num_samples=arguments.samples,
-        seed=arguments.seed,
-    )
-
-
-def _print_accuracy(bundle: Bundle) -> None:
-    """What int8 costs, where the bundle has it."""
-    from edge_tracker.commands.printing import print_table
-
-    rows, count = [], 0
-    for entry in bundle.manifest["artefacts"]:
-        if (a := entry.get("accuracy")) is None:
-            continue
-        count = len(a["sequences"])
-        rows.append(
-            (
-                f"{entry['format']}/{entry['precision']}",
-                f"{a['auc_int8']:.3f} ({a['auc_fp32']:.3f})",
-                f"{a['ao_int8']:.3f} ({a['ao_fp32']:.3f})",
-                f"{a['trajectory_iou_mean']:.3f}, {a['trajectory_iou_worst']:.3f}",
-                f"{a['box_px_mean']:.2f}, {a['box_px_max']:.1f}",
-                f"{a['score_mean']:.3f}, {a['score_max']:.3f}",
-                f"{a['edge_kl_mean']:.4f}, {a['edge_kl_max']:.2f}",
-                f"{a['latency_ratio']:.2f} ({a['backend']})",
-            )
-        )
-    if rows:
-        columns = (
-            "model",
-            "AUC (fp32)",
-            "AO (fp32)",
-            "IoU with fp32's boxes: mean, worst sequence",
-            "box error px: mean, max",
-            "score error: mean, max",
-            "edge KL: mean, max",
-            "times as fast",
-        )
-        print_table(f"int8 against fp32 on {count} sequences held back", columns, rows)
+    return Int8Options(**{INT8_FIELDS[option]: value for option, value in given.items()})

@@ -30,13 +30,20 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from edge_tracker.bundle import open_bundle
-    from edge_tracker.commands.printing import megabytes, print_artefacts, print_table, write_json
+    from edge_tracker.commands.printing import (
+        megabytes,
+        print_artefacts,
+        print_int8_accuracy,
+        print_table,
+        write_json,
+    )
 
     bundle = open_bundle(arguments.bundle)
     files = bundle.manifest["files"]
     bundle.check_files(list(files))
     print_table("Network", ("", ""), _network_rows(bundle))
     print_artefacts(bundle.artefacts)
+    print_int8_accuracy(bundle)
     total_bytes = sum(file["size_bytes"] for file in files.values())
     print_table(
         "Bundle",
@@ -45,12 +52,22 @@ def run(arguments: argparse.Namespace) -> int:
             ("path", str(bundle.path)),
             ("files", f"{len(files)}, all as listed in the manifest, {megabytes(total_bytes)}"),
             *((key, str(value)) for key, value in bundle.manifest["source"].items()),
+            *_calibration_rows(bundle),
             ("made with", ", ".join(f"{k} {v}" for k, v in bundle.manifest["tools"].items())),
         ],
     )
     if arguments.json is not None:
         write_json(arguments.json, bundle.manifest)
     return 0
+
+
+def _calibration_rows(bundle: Bundle) -> list[tuple[str, str]]:
+    calibration = bundle.manifest.get("calibration")
+    if calibration is None:
+        return []
+    counts = calibration["sources"]
+    words = f"{sum(counts.values())} samples of {', '.join(counts)}; seed {calibration['seed']}"
+    return [("int8 calibrated on", words)]
 
 
 def _network_rows(bundle: Bundle) -> list[tuple[str, str]]:

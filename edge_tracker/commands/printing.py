@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from edge_tracker.atomic_file import replacing
 
 if TYPE_CHECKING:
-    from edge_tracker.bundle import Artefact
+    from edge_tracker.bundle import Artefact, Bundle
 
 # Wide enough that no cell is folded where a program or a file reads it.
 PIPE_WIDTH = 240
@@ -70,6 +70,39 @@ def print_artefacts(artefacts: Sequence[Artefact]) -> None:
         "edge KL (nats)",
     )
     print_table("Models, and their largest differences from PyTorch", columns, rows)
+
+
+def print_int8_accuracy(bundle: Bundle) -> None:
+    """What int8 costs, where the bundle has it."""
+    rows, count = [], 0
+    for entry in bundle.manifest["artefacts"]:
+        if (a := entry.get("accuracy")) is None:
+            continue
+        count = len(a["sequences"])
+        rows.append(
+            (
+                f"{entry['format']}/{entry['precision']}",
+                f"{a['auc_int8']:.3f} ({a['auc_fp32']:.3f})",
+                f"{a['ao_int8']:.3f} ({a['ao_fp32']:.3f})",
+                f"{a['trajectory_iou_mean']:.3f}, {a['trajectory_iou_worst']:.3f}",
+                f"{a['box_px_mean']:.2f}, {a['box_px_max']:.1f}",
+                f"{a['score_mean']:.3f}, {a['score_max']:.3f}",
+                f"{a['edge_kl_mean']:.4f}, {a['edge_kl_max']:.2f}",
+                f"{a['latency_ratio']:.2f} ({a['backend']})",
+            )
+        )
+    if rows:
+        columns = (
+            "model",
+            "AUC (fp32)",
+            "AO (fp32)",
+            "IoU with fp32's boxes: mean, worst sequence",
+            "box error px: mean, max",
+            "score error: mean, max",
+            "edge KL: mean, max",
+            "times as fast",
+        )
+        print_table(f"int8 against fp32 on {count} sequences held back", columns, rows)
 
 
 def megabytes(size_bytes: int) -> str:
