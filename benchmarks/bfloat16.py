@@ -14,13 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
 
 from benchmarks.interleaved import median_ratio, time_in_turn
 from edge_tracker import Bundle, open_bundle
 from edge_tracker.backend import BackendChoice, Graphs
-from edge_tracker.backends.openvino_backend import OpenVinoGraph
+from edge_tracker.backends.openvino_backend import OpenVinoGraph, openvino_core
 from edge_tracker.golden import load_golden, measure_parity
 
 
@@ -64,7 +63,7 @@ def compile_in(bundle: Bundle, precision: str, threads: int) -> Graphs:
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": threads,
     }
-    core, compiled = ov.Core(), {}
+    core, compiled = openvino_core(), {}
     for name, files in artefact.graphs.items():
         model = core.read_model(bundle.path / files.model, bundle.path / (files.weights or ""))
         model.reshape({port.any_name: [1, *list(port.partial_shape)[1:]] for port in model.inputs})

@@ -28,6 +28,7 @@ from benchmarks.uncut import export_uncut
 from converters.convert import convert_checkpoint
 from edge_tracker import EdgeTracker
 from edge_tracker.backend import open_graphs
+from edge_tracker.backends.openvino_backend import openvino_core
 from mixformerv2.geometries import GEOMETRIES
 from mixformerv2.model import MixFormerV2
 
@@ -36,7 +37,7 @@ FRAME_WIDTH, FRAME_HEIGHT = 640, 480
 
 def compile_uncut(network: MixFormerV2, folder: Path) -> ov.InferRequest:
     onnx.save(export_uncut(network), folder / "uncut.onnx")
-    core = ov.Core()
+    core = openvino_core()
     ir = core.read_model(folder / "uncut.onnx")
     ir.reshape({port.any_name: [1, *list(port.partial_shape)[1:]] for port in ir.inputs})
     config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}

@@ -29,13 +29,14 @@ from calibration.quantise import HEADS, Feeds, chosen_layers, layer_names
 from calibration.samples import CalibrationSamples, load_samples
 from calibration.sources import find_sources
 from edge_tracker import open_bundle
+from edge_tracker.backends.openvino_backend import openvino_core
 from edge_tracker.bundle import GRAPHS
 from edge_tracker.decode import decode_edges
 from edge_tracker.golden import edge_kl
 
 ROUNDS = 60
 FLOAT_TYPE = (
-    "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+    "bf16" if "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 )
 
 
@@ -148,7 +149,7 @@ def compiled(
         "INFERENCE_PRECISION_HINT": float_type,
         "INFERENCE_NUM_THREADS": threads,
     }
-    core, graphs = ov.Core(), {}
+    core, graphs = openvino_core(), {}
     for name, model in models.items():
         model.reshape({port.any_name: [1, *list(port.partial_shape)[1:]] for port in model.inputs})
         graphs[name] = core.compile_model(model, "CPU", config)

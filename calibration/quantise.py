@@ -26,6 +26,7 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 from calibration.samples import CalibrationSamples
 from converters.to_onnx import save_sharing_weights
 from converters.to_openvino import save_models
+from edge_tracker.backends.openvino_backend import openvino_core
 from edge_tracker.bundle import GRAPHS
 from edge_tracker.errors import CalibrationError
 
@@ -149,7 +150,7 @@ class Feeds:
 
     def __init__(self, onnx_folder: Path, samples: CalibrationSamples) -> None:
         self.samples = samples
-        core = ov.Core()
+        core = openvino_core()
         self._encode = core.compile_model(
             core.read_model(onnx_folder / "template.onnx"),
             "CPU",

@@ -113,9 +113,9 @@ def find_package(module: str, distributions: tuple[str, ...]) -> Package:
 def openvino_status() -> BackendStatus:
     remedy = "pip install 'edge-tracker[openvino]'"
     try:
-        import openvino
+        from edge_tracker.backends.openvino_backend import openvino_core
 
-        core = openvino.Core()
+        core = openvino_core()
         found = [
             f"{device} ({str(core.get_property(device, 'FULL_DEVICE_NAME')).strip()})"
             for device in core.available_devices

@@ -164,6 +164,31 @@ def test_second_start_finds_compiled_models_in_the_cache(
     assert open_and_close() == compiled
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="OpenVINO does this on Linux alone")
+@pytest.mark.parametrize("closed_first", [0, 1])
+def test_ctrl_c_still_interrupts_after_trackers_were_closed_in_any_order(
+    nano_bundle: Bundle, cache_dir: Path, closed_first: int
+) -> None:
+    """An OpenVINO core that goes before a younger one leaves the process a stack for signals that
+    is no longer there.
+    """
+    script = f"""
+import os, signal
+from edge_tracker import EdgeTracker
+bundle, cache_dir = {str(nano_bundle.path)!r}, {str(cache_dir)!r}
+trackers = [EdgeTracker(bundle, backend="openvino", cache_dir=cache_dir) for _ in range(2)]
+trackers.pop({closed_first}).close()
+trackers.pop().close()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    command = [sys.executable, "-c", script]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "interrupted\n", "")
+
+
 def test_choice_says_what_runs_and_why(nano_bundle: Bundle, cache_dir: Path) -> None:
     with EdgeTracker(nano_bundle, cache_dir=cache_dir) as tracker:
         assert (tracker.choice.backend, tracker.choice.device) == ("openvino", "CPU")

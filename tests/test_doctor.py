@@ -183,6 +183,7 @@ def test_a_missing_backend_comes_with_the_command_that_installs_it(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, backend, None)
+    monkeypatch.delitem(sys.modules, f"edge_tracker.backends.{backend}_backend", raising=False)
     status = {
         "openvino": doctor.openvino_status,
         "onnxruntime": doctor.onnxruntime_status,

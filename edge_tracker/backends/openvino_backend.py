@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import cache
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,17 @@ class OpenVinoGraph:
         return outputs
 
 
+@cache
+def openvino_core() -> ov.Core:
+    """The one of this process, which lives as long.
+
+    On Linux each core gives the process an alternative stack for signals, and frees it when it
+    goes. Of two, the younger then puts back the older one's, which may be gone: the next signal
+    that Python handles, Ctrl-C for one, ends the process (OpenVINO 2026.4).
+    """
+    return ov.Core()
+
+
 def compile_graphs(
     bundle: Bundle,
     artefact: Artefact,
@@ -87,7 +99,7 @@ def compile_graphs(
     cache folder, if that can be written. Raises BackendUnavailable for a device that is not there
     or a model that it refuses, OSError for a `cache_dir` that cannot be made.
     """
-    core = ov.Core()
+    core = openvino_core()
     device = device or "CPU"
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if device == "CPU":
