@@ -44,7 +44,8 @@ def find_sources(folder: Path) -> list[Source]:
     nothing to record from, and DatasetError for one that mixes layouts.
     """
     if not folder.is_dir():
-        raise CalibrationError(f"folder {folder} does not exist: give a folder to record from")
+        state = "is a file" if folder.exists() else "does not exist"
+        raise CalibrationError(f"{folder} {state}: give a folder to record from")
     sequences = _sequences(folder)
     sources = [sequence_source(found) for found in sequences]
     # What lies in a sequence's folder is of that sequence, which may be held back.

@@ -178,6 +178,9 @@ def test_a_box_file_that_cannot_be_read_leaves_its_source_out(
 def test_folders_with_nothing_to_record_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match="nowhere does not exist"):
         find_sources(tmp_path / "nowhere")
+    (tmp_path / "list.txt").touch()
+    with pytest.raises(CalibrationError, match=r"list\.txt is a file: give a folder"):
+        find_sources(tmp_path / "list.txt")
     for step in ("empty", "an image without boxes"):
         if step != "empty":
             cv2.imwrite(str(tmp_path / "park.png"), np.zeros((64, 64, 3), np.uint8))
