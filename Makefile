@@ -9,11 +9,7 @@ demo: $(VENV)/.convert
 	$(BIN)/python -m examples.demo
 
 test: $(VENV)/.dev
-	# In three processes: with PyTorch, NNCF, OpenVINO, ONNX Runtime and TensorRT all in one, CPython 3.11
-	# crashed after some 500 tests.
-	$(BIN)/python -m pytest tests/distillation
-	$(BIN)/python -m pytest tests/test_[ab]*.py tests/test_ca*.py tests/test_ch*.py
-	$(BIN)/python -m pytest $(filter-out tests/test_a% tests/test_b% tests/test_ca% tests/test_ch%,$(wildcard tests/test_*.py))
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
