@@ -41,8 +41,8 @@ class CompiledGraph(Protocol):
         ...
 
     def time_copies(self) -> CopyTimes | None:
-        """Copy what the last run copied once more, without running; None if the backend does not
-        copy, or does not tell.
+        """Copy what the last run copied once more; its outputs stay as they are. None before the
+        first run, or if the backend does not copy, or does not tell.
         """
         ...
 

@@ -188,11 +188,11 @@ class EdgeTracker:
         return result
 
     def time_copies(self) -> CopyTimes | None:
-        """For measuring: what copies to and from the device take of each `update`; None where there
-        is no device to copy to, or the backend does not tell.
+        """For measuring: what copies to and from the device take of each `update`; None before
+        the first, where there is no device to copy to, or where the backend does not tell.
 
-        Call it between updates; it changes nothing. Raises NotInitialised once closed,
-        EdgeTrackerError if the device fails.
+        Call it between updates; it takes about as long as one, and changes nothing. Raises
+        NotInitialised once closed, EdgeTrackerError if the device fails.
         """
         self._refuse_closed()
         return self._graphs.search.time_copies()

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 FIRST_HANDLE = 0x1000
+#: What one call takes the host, and one execution of an engine the device.
+CALL_MS, EXECUTION_MS = 0.0625, 8.0
 
 
 class CudaError(Exception):
@@ -29,8 +31,9 @@ class CudaMemoryError(CudaError):
 
 class FakeCuda:
     """calls: names of the calls, in order. memory_bytes: of the device. crash: once set, what waits
-    for the device fails, as after an illegal access. now_ms: a clock that copies alone move, in by
-    1 ms, out by 0.25 ms.
+    for the device fails, as after an illegal access. host_ms, device_ms: how far each of the two
+    is; on the device a copy takes 1 ms per target in, 0.25 ms out, and none of its work begins
+    before the host has submitted it.
     """
 
     Error = CudaError
@@ -40,7 +43,7 @@ class FakeCuda:
         self.calls: list[str] = []
         self.memory_bytes = memory_bytes
         self.crash = False
-        self.now_ms = 0.0
+        self.host_ms = self.device_ms = 0.0
         self.memory: dict[int, bytearray] = {}
         self.made: Counter[str] = Counter()
         self.released: Counter[str] = Counter()
@@ -63,6 +66,7 @@ class FakeCuda:
         if not self.stack:
             raise CudaError(f"{name}: no context is current")
         self.calls.append(name)
+        self.host_ms += CALL_MS
 
     def make(self, kind: str) -> int:
         self.made[kind] += 1
@@ -76,8 +80,16 @@ class FakeCuda:
         left_current = {"current context": sum(len(stack) for stack in self.stacks.values())}
         return {kind: count for kind, count in {**differences, **left_current}.items() if count}
 
-    def enqueue(self, handle: int, work: Callable[[], None]) -> None:
-        self.capturing.get(handle, self.streams[handle]).append(work)
+    def enqueue(
+        self, handle: int, work: Callable[[], None], takes_ms: float = EXECUTION_MS
+    ) -> None:
+        submitted_ms = self.host_ms
+
+        def take_time() -> None:
+            self.device_ms = max(self.device_ms, submitted_ms) + takes_ms
+            work()
+
+        self.capturing.get(handle, self.streams[handle]).append(take_time)
 
     def wait(self, handle: int, until: object = None) -> None:
         """Do the work on a stream, up to a mark or all of it."""
@@ -90,7 +102,8 @@ class FakeCuda:
             if callable(work):
                 work()
             if work is until:
-                return
+                break
+        self.host_ms = max(self.host_ms, self.device_ms)
 
     def array(self, address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
         """The device's memory at an address."""
@@ -123,18 +136,16 @@ class FakeCuda:
 
         def copy() -> None:
             self.memory[address][: host.nbytes] = host.tobytes()
-            self.now_ms += 1.0
 
-        self.enqueue(stream.handle, copy)
+        self.enqueue(stream.handle, copy, 1.0 * len(host))
 
     def memcpy_dtoh_async(self, host: np.ndarray[Any, Any], address: int, stream: Any) -> None:
         self.called("copy out")
 
         def copy() -> None:
             host[...] = self.array(address, host.shape, host.dtype)
-            self.now_ms += 0.25
 
-        self.enqueue(stream.handle, copy)
+        self.enqueue(stream.handle, copy, 0.25 * len(host))
 
 
 class FakePrimaryContext:
@@ -208,10 +219,11 @@ class FakeEvent:
     def record(self, stream: FakeStream) -> None:
         self._cuda.called("record event")
         # The mark must not refer to the event: a cycle would outlive the context.
-        cuda, self._reached_ms = self._cuda, []
+        cuda, submitted_ms, self._reached_ms = self._cuda, self._cuda.host_ms, []
         reached_ms = self._reached_ms
-        self._handle, self._mark = stream.handle, lambda: reached_ms.append(cuda.now_ms)
-        self._cuda.streams[stream.handle].append(self._mark)
+        self._handle = stream.handle
+        self._mark = lambda: reached_ms.append(max(cuda.device_ms, submitted_ms))
+        cuda.streams[stream.handle].append(self._mark)
 
     def time_since(self, earlier: FakeEvent) -> float:
         self._cuda.called("time between events")

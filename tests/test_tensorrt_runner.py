@@ -105,22 +105,41 @@ def test_a_frame_is_copy_in_enqueue_copy_out_and_one_wait(
 
 
 @pytest.mark.parametrize("cuda_graphs", [False, True])
-def test_copies_are_timed_by_themselves_and_change_nothing(
-    machine: FakeMachine, bundle: Bundle, cuda_graphs: bool
+@pytest.mark.parametrize("targets", [1, 2])
+def test_copies_are_timed_back_to_back_behind_an_execution_and_change_nothing(
+    machine: FakeMachine, bundle: Bundle, cuda_graphs: bool, targets: int
 ) -> None:
     if cuda_graphs:
         machine.gain_cuda_graphs()
     graphs = open_graphs(bundle, backend="tensorrt")
-    template_kv = graphs.template.run(templates(0))["template_kv"]
-    before = [search(graphs, seed, template_kv) for seed in range(3)]
+    template_kv = graphs.template.run(templates(0, targets))["template_kv"]
+    before = [search(graphs, seed, template_kv, targets) for seed in range(3)]
+    inputs = {"search": images(2, targets)["search"], "template_kv": template_kv}
+    collect = graphs.search.start(inputs)
     machine.cuda.calls.clear()
-    # One input of 1 ms, two outputs of 0.25 ms.
-    assert graphs.search.time_copies() == CopyTimes(to_device_ms=1.0, from_device_ms=0.5)
-    assert "enqueue" not in machine.cuda.calls
+    # For each target an input of 1 ms and two outputs of 0.25 ms: what Python takes is left out.
+    expected = CopyTimes(to_device_ms=1.0 * targets, from_device_ms=0.5 * targets)
+    assert graphs.search.time_copies() == expected
+    np.testing.assert_equal(collect(), before[2])
+    machine.cuda.calls.clear()
+    assert graphs.search.time_copies() == expected
+    work = [call for call in machine.cuda.calls if call in ("enqueue", "copy in", "copy out")]
+    assert work == ["enqueue", "copy in", "copy out", "copy out"]
     for seed, outputs in enumerate(before):
-        np.testing.assert_equal(search(graphs, seed, template_kv), outputs)
+        np.testing.assert_equal(search(graphs, seed, template_kv, targets), outputs)
     graphs.close()
     assert machine.cuda.leaks() == {}
+
+
+def test_before_the_first_run_there_are_no_copies_to_time(
+    machine: FakeMachine, bundle: Bundle
+) -> None:
+    graphs = open_graphs(bundle, backend="tensorrt")
+    graphs.template.run(templates(0))
+    machine.cuda.calls.clear()
+    assert graphs.search.time_copies() is None
+    assert machine.cuda.calls == []
+    graphs.close()
 
 
 def test_with_cuda_graphs_the_second_frame_records_and_the_later_ones_replay(
@@ -349,9 +368,9 @@ def test_everything_is_freed_once_when_the_engine_fails_in_the_middle(
         machine.cuda.crash = True
     with pytest.raises(EdgeTrackerError, match="search engine"):
         search(graphs, 0, kv)
-    if failure != "run":
-        with pytest.raises(EdgeTrackerError, match="CUDA fails in the search engine"):
-            graphs.search.time_copies()
+    cause = "TensorRT cannot run" if failure == "run" else "CUDA fails in"
+    with pytest.raises(EdgeTrackerError, match=f"{cause} the search engine"):
+        graphs.search.time_copies()
     graphs.close()
     assert machine.cuda.leaks() == {}
 

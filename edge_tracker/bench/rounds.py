@@ -18,7 +18,7 @@ ROUND_FRAMES = 50
 ROUND_S = 2.0
 #: Frames before each turn that are not counted: another artefact has just had the caches.
 WARM_UP_FRAMES = 5
-#: Copies timed at the end of each turn, by themselves.
+#: Copies timed at the end of each turn, between updates.
 COPIES = 10
 
 #: What is done, how much of it, of how much.
