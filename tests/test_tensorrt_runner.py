@@ -116,6 +116,7 @@ def test_copies_are_timed_back_to_back_behind_an_execution_and_change_nothing(
     before = [search(graphs, seed, template_kv, targets) for seed in range(3)]
     inputs = {"search": images(2, targets)["search"], "template_kv": template_kv}
     collect = graphs.search.start(inputs)
+    assert machine.cuda.made["event"] == 2, "one per engine, at the end of its runs"
     machine.cuda.calls.clear()
     # For each target an input of 1 ms and two outputs of 0.25 ms: what Python takes is left out.
     expected = CopyTimes(to_device_ms=1.0 * targets, from_device_ms=0.5 * targets)
@@ -127,6 +128,7 @@ def test_copies_are_timed_back_to_back_behind_an_execution_and_change_nothing(
     assert work == ["enqueue", "copy in", "copy out", "copy out"]
     for seed, outputs in enumerate(before):
         np.testing.assert_equal(search(graphs, seed, template_kv, targets), outputs)
+    assert machine.cuda.made["event"] == 2 + 3
     graphs.close()
     assert machine.cuda.leaks() == {}
 
@@ -341,6 +343,8 @@ def test_everything_is_freed_once_however_often_it_is_closed(
     assert machine.cuda.leaks() == {}
     with pytest.raises(NotInitialised, match="closed"):
         search(graphs, 0, kv)
+    with pytest.raises(NotInitialised, match="closed"):
+        graphs.search.time_copies()
 
 
 def test_everything_is_freed_when_it_is_forgotten(machine: FakeMachine, bundle: Bundle) -> None:

@@ -51,14 +51,14 @@ class LoadedEngine:
     """What must be let go while the CUDA context is current.
 
     finished: an event at the end of each run. around_copies: before, between and after those that
-    are timed.
+    are timed; none until some are.
     """
 
     engine: Any
     context: Any
     finished: Any
-    around_copies: tuple[Any, ...]
     tensors: dict[str, TensorMemory] = field(default_factory=dict)
+    around_copies: tuple[Any, ...] = ()
 
     def forget(self) -> None:
         self.tensors.clear()
@@ -69,8 +69,7 @@ class LoadedEngine:
 def allocate(session: CudaSession, trt: Any, engine: Any, context: Any) -> LoadedEngine:
     """Memory for every tensor of the engine, freed with the session. Raises pycuda's errors."""
     cuda = session.cuda
-    around_copies = tuple(cuda.Event() for _ in range(3))
-    loaded = LoadedEngine(engine, context, cuda.Event(), around_copies)
+    loaded = LoadedEngine(engine, context, cuda.Event())
     session.on_close(loaded.forget)
     for name, (shape, is_input) in _largest_shapes(trt, engine).items():
         dtype = np.dtype(DTYPES[engine.get_tensor_dtype(name).name])
@@ -154,9 +153,11 @@ class TensorRtGraph:
         """
         if not self._runs:
             return None
-        before, between, after = self._loaded.around_copies
-        stream = self._session.stream
         with self._on_device():
+            cuda, stream = self._session.cuda, self._session.stream
+            if not self._loaded.around_copies:
+                self._loaded.around_copies = (cuda.Event(), cuda.Event(), cuda.Event())
+            before, between, after = self._loaded.around_copies
             self._execute()
             before.record(stream)
             self._copy_in(self._targets)
