@@ -18,6 +18,8 @@ from edge_tracker.spec import ModelSpec
 
 #: Fewer tell too little about the range of an activation.
 MIN_SAMPLES = 32
+#: Of the tracker's options, those that decide what its crops show.
+FACTORS = ("template_factor", "search_factor")
 #: What NumPy and its zip reader raise for files that are damaged, or not theirs.
 _UNREADABLE = (
     *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError),
@@ -33,8 +35,9 @@ class CalibrationSamples:
     The third thing that a search graph takes, `template_kv`, is not kept: it follows from the
     templates and the weights, and so the samples serve another checkpoint of the same sizes too.
 
-    provenance: plain values that say how the samples were recorded; its "sources" name each
-    sequence, video and image, and how many samples are from it.
+    provenance: plain values that say how the samples were recorded: "sources" name each sequence,
+    video and image, and how many samples are from it; "tracker" are the tracker's options, "seed"
+    is a whole number.
     """
 
     templates: NDArray[np.uint8]
@@ -83,14 +86,27 @@ def load_samples(path: Path) -> CalibrationSamples:
         samples.templates.dtype != np.uint8
         or samples.search.dtype != np.uint8
         or not _are_crops(*shapes)
-        or not isinstance(samples.provenance, dict)
-        or not isinstance(samples.provenance.get("sources"), dict)
+        or not _is_provenance(samples.provenance)
     ):
         raise CalibrationError(
             f"calibration samples {path} hold templates {shapes[0]} and search crops {shapes[1]}, "
             f"expected uint8 (N, 2, T, T, 3) and (N, S, S, 3), and where they are from; {remedy}"
         )
     return samples
+
+
+def _is_provenance(provenance: object) -> bool:
+    """Whether it says what `record_sources` writes, as far as that is read again."""
+    if not isinstance(provenance, dict):
+        return False
+    sources, tracker = provenance.get("sources"), provenance.get("tracker")
+    return (
+        isinstance(provenance.get("seed"), int)
+        and isinstance(sources, dict)
+        and all(isinstance(count, int) for count in sources.values())
+        and isinstance(tracker, dict)
+        and all(isinstance(tracker.get(name), (int, float)) for name in FACTORS)
+    )
 
 
 def _are_crops(templates: tuple[int, ...], search: tuple[int, ...]) -> bool:

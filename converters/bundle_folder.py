@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_tracker.atomic_file import replacing
-from edge_tracker.bundle import MANIFEST, sha256_of
+from edge_tracker.bundle import FORMATS, MANIFEST, sha256_of
+from edge_tracker.golden import GOLDEN
 
 
 @contextmanager
@@ -21,13 +22,12 @@ def replacing_folder(target: Path) -> Iterator[Path]:
 
     If the block raises, or is interrupted, the new folder is removed and the old bundle stays.
     A symbolic link is followed: what it points to is replaced.
-    Raises ValueError where `target` exists and is no bundle, OSError where no folder can be made.
+    Raises ValueError where `target` exists and is no bundle, or holds something else beside it;
+    OSError where no folder can be made.
     """
     target = target.resolve()
-    if target.exists() and not (target.is_dir() and _is_bundle_or_empty(target)):
-        raise ValueError(
-            f"output {target} exists and is no bundle: it is not overwritten, choose another name"
-        )
+    if target.exists():
+        _refuse_what_is_not_ours(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
     try:
@@ -93,8 +93,18 @@ def _list_files(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _is_bundle_or_empty(folder: Path) -> bool:
-    return (folder / MANIFEST).is_file() or not any(folder.iterdir())
+def _refuse_what_is_not_ours(target: Path) -> None:
+    is_folder = target.is_dir()
+    if not is_folder or (any(target.iterdir()) and not (target / MANIFEST).is_file()):
+        raise ValueError(
+            f"output {target} exists and is no bundle: it is not overwritten, choose another name"
+        )
+    ours = {MANIFEST, GOLDEN, *FORMATS}
+    if others := sorted(path.name for path in target.iterdir() if path.name not in ours):
+        raise ValueError(
+            f"output {target} holds {', '.join(others)}, which would be lost with the old bundle: "
+            "move that elsewhere, or choose another name"
+        )
 
 
 def _swap(fresh: Path, target: Path) -> None:

@@ -65,8 +65,8 @@ def convert_checkpoint(
     _check_choice("precision", precisions, PRECISIONS)
     if ("int8" in precisions) != (int8 is not None):
         raise ValueError(
-            "int8 needs something to calibrate on: give --calibration and int8 among --precision, "
-            "or neither"
+            'int8 needs something to calibrate on: give both "int8" among the precisions and '
+            "int8=Int8Options(...), or neither"
         )
     artefacts = [("onnx", "fp32")]
     if "fp16" in precisions:
@@ -82,7 +82,10 @@ def convert_checkpoint(
     int8_formats = tuple(kind for kind in TARGETS if kind in targets)
     if int8 is not None:
         from calibration.int8 import add_int8, int8_steps
+        from calibration.material import find_material
 
+        judged_on = Path(int8.judged_on) if int8.judged_on is not None else None
+        found = find_material(Path(int8.calibration), judged_on)
         steps += int8_steps(int8_formats)
     progress = Progress(steps, on_step)
     with replacing_folder(output) as folder:
@@ -130,10 +133,11 @@ def convert_checkpoint(
         write_manifest(folder, manifest)
         refusals = []
         if int8 is not None:
-            refusals = add_int8(folder, manifest, golden, int8_formats, int8, metadata, progress)
+            refusals = add_int8(
+                folder, manifest, golden, int8_formats, found, int8, metadata, progress
+            )
     if refusals:
-        without = f"{output} has been written without {'it' if len(refusals) == 1 else 'them'}"
-        raise Int8Refused(". ".join([*refusals, without]))
+        raise Int8Refused(". ".join([*refusals, f"{output} was written without what is refused"]))
     return open_bundle(output)
 
 

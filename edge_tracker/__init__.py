@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from edge_tracker.errors import (
         BackendUnavailable,
         BundleError,
+        CalibrationError,
         CheckpointError,
         DatasetError,
         EdgeTrackerError,
         EngineMismatch,
+        Int8Refused,
         NotInitialised,
         VideoError,
     )
@@ -35,6 +37,7 @@ __all__ = [
     "BackendUnavailable",
     "Bundle",
     "BundleError",
+    "CalibrationError",
     "CheckpointError",
     "Cv2Tracker",
     "DatasetError",
@@ -42,6 +45,7 @@ __all__ = [
     "EdgeTrackerError",
     "EngineMismatch",
     "Evaluation",
+    "Int8Refused",
     "NotInitialised",
     "TrackResult",
     "TrackerOptions",

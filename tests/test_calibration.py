@@ -522,12 +522,19 @@ def test_a_moved_box_keeps_its_shape(box: Box, right: float, down: float, log_sc
 # Files of samples.
 
 
+PROVENANCE = {
+    "seed": 0,
+    "sources": {"walk": 2},
+    "tracker": {"template_factor": 2.0, "search_factor": 4.5},
+}
+
+
 def small_samples(count: int = 2) -> CalibrationSamples:
     random = np.random.default_rng(0)
     return CalibrationSamples(
         random.integers(0, 256, (count, 2, 4, 4, 3), np.uint8),
         random.integers(0, 256, (count, 8, 8, 3), np.uint8),
-        {"sources": {"walk": count}},
+        PROVENANCE,
     )
 
 
@@ -574,10 +581,6 @@ def _list(path: Path) -> None:
     replace(small_samples(), provenance=[1]).save(path)  # type: ignore[arg-type]
 
 
-def _no_sources(path: Path) -> None:
-    replace(small_samples(), provenance={"sources": None}).save(path)
-
-
 @pytest.mark.parametrize(
     "write",
     [
@@ -591,7 +594,6 @@ def _no_sources(path: Path) -> None:
         _counts_differ,
         _none,
         _list,
-        _no_sources,
     ],
 )
 def test_what_is_no_file_of_samples_is_named_with_the_remedy(
@@ -605,6 +607,26 @@ def test_what_is_no_file_of_samples_is_named_with_the_remedy(
     with pytest.raises(CalibrationError, match="edge-tracker calibrate BUNDLE DIR") as error:
         load_samples(path)
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", None),
+        ("sources", None),
+        ("sources", {"walk": None}),
+        ("tracker", None),
+        ("tracker", {"template_factor": 2.0}),
+        ("tracker", {"template_factor": 2.0, "search_factor": "3.5"}),
+    ],
+)
+def test_samples_that_do_not_say_where_they_are_from_are_refused(
+    name: str, value: object, tmp_path: Path
+) -> None:
+    path = tmp_path / "samples.npz"
+    replace(small_samples(), provenance={**PROVENANCE, name: value}).save(path)
+    with pytest.raises(CalibrationError, match="and where they are from"):
+        load_samples(path)
 
 
 def test_a_missing_file_of_samples_is_named(tmp_path: Path) -> None:
@@ -648,6 +670,9 @@ def test_calibrate_writes_samples_and_prints_where_they_are_from(
     for name, count in samples.provenance["sources"].items():
         assert re.search(rf"{re.escape(name)} *│ *{count} ", printed)
     assert json.loads(report.read_text()) == samples.provenance
+    assert main([*arguments, "--samples", "900"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"\d+ samples \(fewer than 900: some sources are short\) from 4", printed)
     assert "at least 32" in usage_error(capsys, *arguments, "--samples", "8")
     nowhere = str(tmp_path / "nowhere" / "samples.npz")
     assert "nowhere does not exist" in fails(capsys, *arguments[:-1], nowhere)

@@ -21,6 +21,7 @@ from onnx import helper, numpy_helper
 from onnx.numpy_helper import to_array
 
 from calibration.accuracy import Accuracy
+from calibration.material import find_material
 from calibration.recording import record_sources
 from calibration.samples import CalibrationSamples
 from calibration.sources import find_sources
@@ -29,8 +30,9 @@ from converters.onnx_quantisers import refuse_unsigned_quantisers
 from converters.progress import Progress
 from edge_tracker.bundle import GRAPHS, Bundle, open_bundle
 from edge_tracker.cli import main
+from edge_tracker.commands.printing import print_int8_accuracy
 from edge_tracker.decode import decode_edges
-from edge_tracker.errors import CalibrationError
+from edge_tracker.errors import BundleError, CalibrationError
 from edge_tracker.golden import Golden, edge_kl, load_golden
 from edge_tracker.tracker import EdgeTracker
 from tests.annotated_clips import write_video
@@ -479,7 +481,7 @@ def test_int8_that_loses_too_much_is_left_out_and_what_to_keep_is_named(
     suggested = error.split("--keep-fp ")[1].split(")")[0]
     assert suggested in layers
     assert sum(f"{layer} (" in error for layer in layers) == 5
-    assert f"{output} has been written without it" in error
+    assert f"{output} was written without what is refused" in error
     bundle = open_bundle(output)
     assert [artefact.name for artefact in bundle.artefacts] == ["onnx/fp32"]
     bundle.check_files(list(bundle.manifest["files"]))
@@ -498,7 +500,9 @@ def add(folder: Path, golden: Golden, options: Int8Options) -> list[str]:
     manifest["artefacts"] = [e for e in manifest["artefacts"] if e["precision"] == "fp32"]
     write_manifest(folder, manifest)
     progress = Progress(int8_steps(("onnx",)), None)
-    return add_int8(folder, manifest, golden, ("onnx",), options, {}, progress)
+    judged_on = Path(options.judged_on) if options.judged_on is not None else None
+    found = find_material(Path(options.calibration), judged_on)
+    return add_int8(folder, manifest, golden, ("onnx",), found, options, {}, progress)
 
 
 def test_what_cannot_calibrate_or_judge_is_refused(
@@ -581,7 +585,7 @@ def test_a_network_that_points_elsewhere_is_refused_however_well_it_happens_to_t
     monkeypatch.setattr("calibration.int8.layer_sensitivity", lambda *rest, **choices: [])
     refusals = add(folder, golden, Int8Options(annotated_clips, num_samples=32))
     kept = [e for e in open_bundle(folder).manifest["artefacts"] if is_int8(e, "onnx")]
-    assert (len(refusals), len(kept)) == ((0, 1) if words is None else (1, 0))
+    assert (len(refusals), len(kept)) == ((0, 1) if words is None else (2, 0))
     if words is not None:
         assert re.search(words, refusals[0])
 
@@ -635,6 +639,10 @@ def test_convert_prints_what_int8_costs(
     assert "int8 calibrated on" in inspected
     for source in int8_bundle.manifest["calibration"]["sources"]:
         assert source in inspected
+    manifest = json.loads(json.dumps(int8_bundle.manifest))
+    del manifest["artefacts"][-1]["accuracy"]["box_px_mean"]
+    with pytest.raises(BundleError, match=r"the accuracy of .*/int8 is incomplete.*box_px_mean"):
+        print_int8_accuracy(dataclasses.replace(int8_bundle, manifest=manifest))
     for printed in (converted, inspected):
         assert "int8 against fp32 on 2 sequences held back" in printed
         for entry in int8_bundle.manifest["artefacts"]:

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from calibration.int8 import Int8Options
+from calibration.samples import MIN_SAMPLES
 from converters.convert import convert_checkpoint
+from edge_tracker.cli import main
+from edge_tracker.errors import CalibrationError
 from tests.test_cli import run_as_program, usage_error
 
 CONVERT = ("convert", "a.pth.tar", "-o", "b")
@@ -22,7 +26,7 @@ CONVERT = ("convert", "a.pth.tar", "-o", "b")
         (["--seed", "0"], "--seed is for int8"),
         (["--seed", "-1"], "'-1' is not a whole number of at least 0"),
         (["--samples", "31"], "'31' is not a whole number of at least 32"),
-        (["--max-auc-drop", "nan"], "'nan' is not a number"),
+        (["--max-auc-drop", "nan"], "'nan' is not a finite number"),
     ],
 )
 def test_options_of_int8_are_checked_before_anything_is_read(
@@ -31,12 +35,38 @@ def test_options_of_int8_are_checked_before_anything_is_read(
     assert words in usage_error(capsys, *CONVERT, *options)
 
 
-def test_recorded_samples_are_all_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("choice", [("--samples", "64"), ("--seed", "1")])
+def test_recorded_samples_are_all_used(
+    choice: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     samples = tmp_path / "samples.npz"
     samples.touch()
-    options = ("--precision", "int8", "--calibration", str(samples), "--samples", "64")
+    options = ("--precision", "int8", "--calibration", str(samples), *choice)
     error = usage_error(capsys, *CONVERT, *options)
     assert f"{samples} is a file of recorded samples" in error
+
+
+def test_defaults_in_the_help_are_those_that_are_taken(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["convert", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert f"at least {MIN_SAMPLES} (default {Int8Options('x').num_samples})" in words
+    assert f"(default {Int8Options('x').seed})" in words
+    assert f"loses more success AUC (default {Int8Options('x').max_auc_drop})" in words
+
+
+@pytest.mark.parametrize(
+    ("calibration", "words"), [("nowhere", "nowhere does not exist"), ("", "nothing to record")]
+)
+def test_what_cannot_calibrate_is_refused_before_anything_is_converted(
+    calibration: str, words: str, tmp_path: Path
+) -> None:
+    """The checkpoint is not even looked at: there is none."""
+    options = Int8Options(tmp_path / calibration)
+    with pytest.raises(CalibrationError, match=words):
+        convert_checkpoint("no.pth", tmp_path / "b", precisions=["int8"], int8=options)
 
 
 def test_int8_needs_options_in_python_too(tiny_checkpoint: Path, tmp_path: Path) -> None:

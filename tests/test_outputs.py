@@ -57,6 +57,52 @@ def test_a_report_that_cannot_be_written_is_refused_before_measuring(
     )
 
 
+@pytest.mark.parametrize("read", ["calibration", "judge-on"])
+def test_what_calibrates_or_judges_is_not_overwritten(
+    read: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    precious = tmp_path / "000.jpg"
+    precious.write_bytes(b"precious")
+    inputs = {"calibration": tmp_path, "judge-on": tmp_path, read: precious}
+    options = [part for name, path in inputs.items() for part in (f"--{name}", path)]
+    for output in (precious, tmp_path / "000.jpg"):
+        error = failure(
+            *(capsys, "convert", "a.pth", "-o", tmp_path / "b", "--precision", "int8"),
+            *(*options, "--json", output),
+        )
+        assert "would overwrite what is read" in error
+    assert precious.read_bytes() == b"precious"
+
+
+def test_an_output_is_named_by_its_option(
+    nano_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden = nano_bundle.path / "golden.npz"
+    error = failure(capsys, "calibrate", nano_bundle.path, tmp_path, "-o", golden)
+    assert f"--output {golden} would overwrite what is read" in error
+
+
+def test_a_folder_is_no_output_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = failure(capsys, "bench", "no.bundle", "--json", tmp_path)
+    assert f"--json {tmp_path} is a folder: name a file" in error
+
+
+def test_what_lies_in_the_old_bundle_is_not_lost(nano_bundle: Bundle, tmp_path: Path) -> None:
+    bundle = shutil.copytree(nano_bundle.path, tmp_path / "bundle")
+    checkpoint = bundle / "weights.pth.tar"
+    checkpoint.write_bytes(b"precious")
+    with (
+        pytest.raises(ValueError, match=r"holds weights\.pth\.tar, which would be lost"),
+        replacing_folder(bundle),
+    ):
+        pass
+    assert checkpoint.read_bytes() == b"precious"
+    checkpoint.unlink()
+    with replacing_folder(bundle) as folder:
+        (folder / "new").touch()
+    assert [path.name for path in bundle.iterdir()] == ["new"]
+
+
 def test_a_link_to_a_bundle_stays_a_link(tmp_path: Path) -> None:
     real, link = tmp_path / "real", tmp_path / "link"
     real.mkdir()

@@ -83,25 +83,28 @@ def add_sample_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup
 
 
 #: Names of the arguments, of any subcommand, that are read and that are written.
-INPUTS = ("checkpoint", "bundle", "source", "dataset", "compare")
-OUTPUTS = ("save", "csv", "json", "html", "markdown")
+INPUTS = ("checkpoint", "bundle", "source", "dataset", "compare", "calibration", "judge_on")
+OUTPUTS = ("output_npz", "save", "csv", "json", "html", "markdown")
 
 
 def refuse_bad_outputs(arguments: argparse.Namespace) -> None:
     """Raise ValueError or OSError, before any work, for files that cannot be written or must not.
 
-    Refused are files that are read, images and bundles in a folder that is read, and one file for
-    two purposes.
+    Refused are files that are read, images and bundles in a folder that is read, one file for two
+    purposes, and what is no file.
     """
     named = {name: Path(value) for name in OUTPUTS if (value := getattr(arguments, name, None))}
     read = [Path(value) for name in INPUTS if (value := getattr(arguments, name, None))]
     for name, output in named.items():
+        option = name.partition("_")[0]
         file = output.resolve()
         for source in (path.resolve() for path in read if path.exists()):
             if file == source or (source in file.parents and _is_part_of(source, file)):
-                raise ValueError(f"--{name} {output} would overwrite what is read: name another")
+                raise ValueError(f"--{option} {output} would overwrite what is read: name another")
         if file in [other.resolve() for key, other in named.items() if key != name]:
-            raise ValueError(f"--{name} {output} is given for two outputs: name two files")
+            raise ValueError(f"--{option} {output} is given for two outputs: name two files")
+        if file.is_dir():
+            raise ValueError(f"--{option} {output} is a folder: name a file")
         if not file.parent.is_dir():
             reason = f"folder {output.parent} does not exist, create it first"
             raise FileNotFoundError(errno.ENOENT, reason, str(output))
@@ -176,7 +179,7 @@ def finite_float(text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number, such as 0.01")
     return value
 
 

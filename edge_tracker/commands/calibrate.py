@@ -36,7 +36,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("dataset", type=Path, metavar="DIR")
     parser.add_argument(
-        "-o", "--output", dest="save", type=Path, metavar="NPZ", required=True, help="samples"
+        "-o", "--output", dest="output_npz", type=Path, metavar="NPZ", required=True, help="samples"
     )
     add_sample_options(parser)
     parser.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads")
@@ -61,14 +61,15 @@ def run(arguments: argparse.Namespace) -> int:
             num_threads=arguments.threads,
             on_source=show,
         )
-    samples.save(arguments.save)
+    output = arguments.output_npz
+    samples.save(output)
     counts = samples.provenance["sources"]
     rows = [(name, str(count)) for name, count in counts.items()]
     print_table("Calibration samples", ("source", "samples"), rows)
-    size = megabytes(arguments.save.stat().st_size)
+    size = megabytes(output.stat().st_size)
     wanted = arguments.samples or NUM_SAMPLES
-    fewer = f" (fewer than {wanted}: there are no more frames)" if len(samples) < wanted else ""
-    print(f"{len(samples)} samples{fewer} from {len(counts)} sources in {arguments.save} ({size})")
+    fewer = f" (fewer than {wanted}: some sources are short)" if len(samples) < wanted else ""
+    print(f"{len(samples)} samples{fewer} from {len(counts)} sources in {output} ({size})")
     if arguments.json is not None:
         write_json(arguments.json, samples.provenance)
     return 0

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from edge_tracker.bundle import Bundle
 
 
+#: Sources of calibration samples that are shown; all are in the JSON.
+SOURCES_NAMED = 20
+
+
 def add_parser(subparsers: Subparsers) -> None:
     parser = add_subcommand(
         subparsers,
@@ -65,8 +69,12 @@ def _calibration_rows(bundle: Bundle) -> list[tuple[str, str]]:
     calibration = bundle.manifest.get("calibration")
     if calibration is None:
         return []
-    counts = calibration["sources"]
-    words = f"{sum(counts.values())} samples of {', '.join(counts)}; seed {calibration['seed']}"
+    counts = list(calibration["sources"].items())
+    named = ", ".join(name for name, _ in counts[:SOURCES_NAMED])
+    if len(counts) > SOURCES_NAMED:
+        named += f" and {len(counts) - SOURCES_NAMED} more"
+    samples = sum(count for _, count in counts)
+    words = f"{samples} samples of {named}; seed {calibration['seed']}"
     return [("int8 calibrated on", words)]
 
 

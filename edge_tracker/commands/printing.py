@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge_tracker.atomic_file import replacing
+from edge_tracker.errors import BundleError
 
 if TYPE_CHECKING:
     from edge_tracker.bundle import Artefact, Bundle
@@ -73,24 +74,20 @@ def print_artefacts(artefacts: Sequence[Artefact]) -> None:
 
 
 def print_int8_accuracy(bundle: Bundle) -> None:
-    """What int8 costs, where the bundle has it."""
+    """What int8 costs, where the bundle has it. Raises BundleError for a record that is damaged."""
     rows, count = [], 0
     for entry in bundle.manifest["artefacts"]:
-        if (a := entry.get("accuracy")) is None:
+        if (accuracy := entry.get("accuracy")) is None:
             continue
-        count = len(a["sequences"])
-        rows.append(
-            (
-                f"{entry['format']}/{entry['precision']}",
-                f"{a['auc_int8']:.3f} ({a['auc_fp32']:.3f})",
-                f"{a['ao_int8']:.3f} ({a['ao_fp32']:.3f})",
-                f"{a['trajectory_iou_mean']:.3f}, {a['trajectory_iou_worst']:.3f}",
-                f"{a['box_px_mean']:.2f}, {a['box_px_max']:.1f}",
-                f"{a['score_mean']:.3f}, {a['score_max']:.3f}",
-                f"{a['edge_kl_mean']:.4f}, {a['edge_kl_max']:.2f}",
-                f"{a['latency_ratio']:.2f} ({a['backend']})",
-            )
-        )
+        name = f"{entry['format']}/{entry['precision']}"
+        try:
+            count = len(accuracy["sequences"])
+            rows.append((name, *_accuracy_cells(accuracy)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"bundle {bundle.path}: the accuracy of {name} is incomplete or wrong in its "
+                f"manifest ({type(error).__name__}: {error}); convert the checkpoint anew"
+            ) from error
     if rows:
         columns = (
             "model",
@@ -103,6 +100,18 @@ def print_int8_accuracy(bundle: Bundle) -> None:
             "times as fast",
         )
         print_table(f"int8 against fp32 on {count} sequences held back", columns, rows)
+
+
+def _accuracy_cells(a: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        f"{a['auc_int8']:.3f} ({a['auc_fp32']:.3f})",
+        f"{a['ao_int8']:.3f} ({a['ao_fp32']:.3f})",
+        f"{a['trajectory_iou_mean']:.3f}, {a['trajectory_iou_worst']:.3f}",
+        f"{a['box_px_mean']:.2f}, {a['box_px_max']:.1f}",
+        f"{a['score_mean']:.3f}, {a['score_max']:.3f}",
+        f"{a['edge_kl_mean']:.4f}, {a['edge_kl_max']:.2f}",
+        f"{a['latency_ratio']:.2f} ({a['backend']})",
+    )
 
 
 def megabytes(size_bytes: int) -> str:
