@@ -122,10 +122,12 @@ def warn(
     other_load: OtherLoad | None = None,
     overhead_us: float = 1.0,
     num_threads: int | None = 2,
+    usable_cores: int = 2,
 ) -> tuple[str, ...]:
     return warnings_about(
         [artefact],
         num_threads=num_threads,
+        usable_cores=usable_cores,
         before=before,
         after=after,
         other_load=other_load,
@@ -162,10 +164,24 @@ def test_each_cause_for_doubt_is_named(circumstances: dict[str, Any], words: str
     assert words in warning
 
 
-@pytest.mark.parametrize(("num_threads", "proposed"), [(None, True), (2, True), (1, False)])
-def test_one_thread_is_proposed_where_several_vary(num_threads: int | None, proposed: bool) -> None:
-    artefact = measured("a/fp32", 5.0, rounds_ms=(5, 5, 6, 5, 5, 5))
-    (warning,) = warn(artefact, num_threads=num_threads)
+@pytest.mark.parametrize(
+    ("device", "num_threads", "usable_cores", "proposed"),
+    [
+        ("CPU", None, 2, True),
+        ("CPU", 2, 2, True),
+        ("CPU", 1, 2, False),
+        ("CPU", None, 1, False),
+        ("GPU", None, 2, False),
+        ("CUDA 0 (Orin)", 2, 2, False),
+    ],
+)
+def test_one_thread_is_proposed_where_several_on_the_cpu_vary(
+    device: str, num_threads: int | None, usable_cores: int, proposed: bool
+) -> None:
+    varying = measured("a/fp32", 5.0, rounds_ms=(5, 5, 6, 5, 5, 5))
+    (warning,) = warn(
+        replace(varying, device=device), num_threads=num_threads, usable_cores=usable_cores
+    )
     assert ("compare with one thread" in warning) is proposed
 
 
@@ -179,7 +195,13 @@ def test_a_falling_clock_is_named() -> None:
 def test_what_is_said_of_several_is_said_once() -> None:
     artefacts = [measured(name, 5.0, updates=100) for name in ("a/fp32", "b/fp32")]
     (warning,) = warnings_about(
-        artefacts, num_threads=1, before=QUIET, after=QUIET, other_load=None, overhead_us=1.0
+        artefacts,
+        num_threads=1,
+        usable_cores=2,
+        before=QUIET,
+        after=QUIET,
+        other_load=None,
+        overhead_us=1.0,
     )
     assert warning.startswith("a/fp32, b/fp32: only 100 updates")
 

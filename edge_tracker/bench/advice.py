@@ -76,15 +76,17 @@ def warnings_about(
     artefacts: Sequence[MeasuredArtefact],
     *,
     num_threads: int | None,
+    usable_cores: int,
     before: MachineState,
     after: MachineState,
     other_load: OtherLoad | None,
     overhead_us: float,
 ) -> tuple[str, ...]:
     """Why these figures may not be trusted, a sentence each."""
+    several_threads = usable_cores > 1 and num_threads != 1
     names_by_warning: dict[str, list[str]] = {}
     for artefact in artefacts:
-        for warning in _about_artefact(artefact, num_threads, overhead_us):
+        for warning in _about_artefact(artefact, several_threads, overhead_us):
             names_by_warning.setdefault(warning, []).append(artefact.name)
     return (
         *_about_machine(before, after, other_load),
@@ -119,7 +121,7 @@ def _about_machine(
 
 
 def _about_artefact(
-    artefact: MeasuredArtefact, num_threads: int | None, overhead_us: float
+    artefact: MeasuredArtefact, several_threads: bool, overhead_us: float
 ) -> Iterator[str]:
     count = artefact.update.count
     if count < 100 * TAIL_SAMPLES:
@@ -140,7 +142,9 @@ def _about_artefact(
             "as from throttling or growing load"
         )
     elif spread > 0.1:
-        hint = "" if num_threads == 1 else "; on a virtual machine, compare with one thread"
+        hint = ""
+        if several_threads and artefact.device == "CPU":
+            hint = "; on a virtual machine, compare with one thread"
         yield f"the rounds' medians spread by {spread:.0%}, from {min(medians):.2f} ms{hint}"
     clocks = [turn.state.cpu_mhz for turn in artefact.rounds if turn.state.cpu_mhz]
     if clocks and min(clocks) < 0.9 * max(clocks):

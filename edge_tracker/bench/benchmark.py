@@ -157,9 +157,11 @@ def benchmark(
     )
     other_load = _other_load(cpu_before, cpu_after, own_s)
     overhead_us = timing_overhead_us(clock)
+    machine = diagnose()
     warnings = warnings_about(
         measured,
         num_threads=num_threads,
+        usable_cores=machine.cpu.usable_cores,
         before=before,
         after=after,
         other_load=other_load,
@@ -170,7 +172,7 @@ def benchmark(
         bundle=str(bundle.path),
         source_sha256=str(bundle.manifest["source"]["sha256"]),
         settings=settings,
-        machine=diagnose(),
+        machine=machine,
         power_mode=read_power_mode(),
         before=before,
         after=after,
