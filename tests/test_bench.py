@@ -21,7 +21,7 @@ from edge_tracker.bench.benchmark import benchmark
 from edge_tracker.bench.cold_start import measure_cold_start
 from edge_tracker.bench.page import bench_page
 from edge_tracker.bench.report import BenchReport, BenchSettings
-from edge_tracker.bench.rounds import ROUND_FRAMES
+from edge_tracker.bench.rounds import COPIES, ROUND_FRAMES
 from edge_tracker.bench.tables import tables_of
 from edge_tracker.bundle import Artefact, Bundle, Parity
 from edge_tracker.cli import main
@@ -139,10 +139,13 @@ def test_copies_are_measured_where_the_backend_tells_them(fake: FakeBench) -> No
         "from_device": 0.25,
     }
     assert untold.copies == {}
-    rows = [row for table in tables_of(report) for row in table.rows]
-    (row,) = [row for row in rows if "of it, copy to device" in row]
-    assert row[0] == told.name
-    assert row[2] == "0.500"
+    (table,) = [table for table in tables_of(report) if table.title.startswith("Stages")]
+    (row,) = [row for row in table.rows if "of it, copy to device" in row]
+    cells = dict(zip(table.columns, row, strict=True))
+    assert (cells["model"], cells["p50"]) == (told.name, "0.500")
+    # Of a mean update of 4 ms and four waits of 2 ms in 100; in two turns, after one of warm-up.
+    assert cells["share"] == "12.3%"
+    assert cells["count"] == str(2 * COPIES)
 
 
 def test_turns_alternate_and_the_first_round_is_warm_up(fake: FakeBench) -> None:

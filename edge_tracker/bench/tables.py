@@ -43,7 +43,7 @@ def tables_of(report: BenchReport) -> tuple[TextTable, ...]:
             ),
             TextTable(
                 "Stages of update(), ms",
-                ("model", "stage", *PERCENTILES, "share", "updates"),
+                ("model", "stage", *PERCENTILES, "share", "count"),
                 tuple(row for a in artefacts for row in _stage_rows(a)),
             ),
             TextTable(
