@@ -209,6 +209,27 @@ def test_the_command_exits_with_1_and_names_the_limit(
     assert "nothing for int8, only: onnxruntime fp32, openvino fp32" in capsys.readouterr().err
 
 
+def test_the_table_shows_limits_in_three_digits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verified = ArtefactVerification(
+        artefact="openvino/int8",
+        backend="openvino",
+        device="CPU",
+        status="passed",
+        reasons=(),
+        parity=Parity(2.53297, 0.0812345, 0.341234),
+        parity_limits=Parity(3.79945, 0.12185175, 0.511851),
+        closed_loop=None,
+    )
+    verification = Verification("int8.bundle", None, None, 60, (verified,))
+    monkeypatch.setattr("edge_tracker.verification.verify", lambda *_, **__: verification)
+    assert main(["verify", "int8.bundle"]) == 0
+    printed = capsys.readouterr().out
+    for cell in ("2.5e+00 (3.8)", "8.1e-02 (0.122)", "3.4e-01 (0.512)"):
+        assert cell in printed
+
+
 def golden_of(edge_probs: np.ndarray, score: float) -> Golden:
     images = np.zeros((1, 2, 32, 32, 3), np.uint8), np.zeros((1, 64, 64, 3), np.uint8)
     return Golden(*images, edge_probs, np.array([score], np.float32))

@@ -92,9 +92,9 @@ def _row(verified: ArtefactVerification) -> tuple[str, ...]:
         ("", "", "")
         if parity is None
         else (
-            f"{parity.box_px:.1e} ({limits.box_px:g})",
-            f"{parity.score:.1e} ({limits.score:g})",
-            f"{parity.edge_kl:.1e} ({limits.edge_kl:g})",
+            f"{parity.box_px:.1e} ({limits.box_px:.3g})",
+            f"{parity.score:.1e} ({limits.score:.3g})",
+            f"{parity.edge_kl:.1e} ({limits.edge_kl:.3g})",
         )
     )
     overlaps = (
