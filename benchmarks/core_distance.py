@@ -1,9 +1,10 @@
 """Why several threads are at times no faster than one on a virtual machine.
 
-Second by second: how long a message takes from the first usable CPU core to the last and back, and
-the median `update()` of a bundle's fp32 OpenVINO model on one thread and on two, in turn. The host
-of a virtual machine may move its cores apart at any time; each then computes as fast as before, but
-threads that wait for one another some hundred times per run do not. Needs a C compiler (`cc`).
+Second by second, with nothing else running: how long a message takes from the first usable CPU core
+to the last and back, and the median `update()` of a bundle's fp32 OpenVINO model on one thread and
+on two, in turn. The host of a virtual machine may move its cores apart at any time; each then
+computes as fast as before, but threads that wait for one another again and again within a run do
+not. Needs a C compiler (`cc`).
 
     python -m benchmarks.core_distance BUNDLE [--seconds 60]
 """
@@ -12,19 +13,23 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from edge_tracker import EdgeTracker
 from edge_tracker.bench.latency import Pace
+from edge_tracker.commands.arguments import positive_int
 from edge_tracker.synthetic_clip import render_clip
 
 #: Round trips longer than this many times the shortest count as those of cores that are far apart.
 FAR = 2.0
+#: Prints the median over batches, as in a mean a thread that is interrupted once reads as distance.
 _PING_PONG_C = r"""
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -34,7 +39,7 @@ _PING_PONG_C = r"""
 #include <stdlib.h>
 #include <time.h>
 
-enum { TRIPS = 100000 };
+enum { BATCHES = 200, TRIPS = 500 };
 static _Atomic int ball;
 
 static void stay_on(int core) {
@@ -50,37 +55,57 @@ static void wait_for(int number) {
 
 static void *answer(void *core) {
     stay_on(*(int *)core);
-    for (int trip = 0; trip < TRIPS; trip++) {
+    for (int trip = 0; trip < BATCHES * TRIPS; trip++) {
         wait_for(2 * trip + 1);
         atomic_store_explicit(&ball, 2 * trip + 2, memory_order_release);
     }
     return NULL;
 }
 
+static int compare(const void *left, const void *right) {
+    double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
 int main(int count, char **arguments) {
     (void)count;
     int other = atoi(arguments[2]);
     pthread_t thread;
-    struct timespec start, end;
+    double trip_ns[BATCHES];
     stay_on(atoi(arguments[1]));
     pthread_create(&thread, NULL, answer, &other);
-    clock_gettime(CLOCK_MONOTONIC, &start);
-    for (int trip = 0; trip < TRIPS; trip++) {
-        atomic_store_explicit(&ball, 2 * trip + 1, memory_order_release);
-        wait_for(2 * trip + 2);
+    for (int batch = 0; batch < BATCHES; batch++) {
+        struct timespec start, end;
+        clock_gettime(CLOCK_MONOTONIC, &start);
+        for (int trip = batch * TRIPS; trip < (batch + 1) * TRIPS; trip++) {
+            atomic_store_explicit(&ball, 2 * trip + 1, memory_order_release);
+            wait_for(2 * trip + 2);
+        }
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        trip_ns[batch] = ((end.tv_sec - start.tv_sec) * 1e9 + end.tv_nsec - start.tv_nsec) / TRIPS;
     }
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    printf("%.1f\n", ((end.tv_sec - start.tv_sec) * 1e9 + end.tv_nsec - start.tv_nsec) / TRIPS);
+    qsort(trip_ns, BATCHES, sizeof *trip_ns, compare);
+    printf("%.1f\n", trip_ns[BATCHES / 2]);
 }
 """
+
+
+class Second(NamedTuple):
+    """What was measured in one second; the threads' are medians of `update()`."""
+
+    round_trip_ns: float
+    one_thread_ms: float
+    two_threads_ms: float
 
 
 def main(options: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--seconds", type=positive_int, default=60)
     arguments = parser.parse_args(options)
 
+    if shutil.which("cc") is None:
+        raise SystemExit("there is no C compiler (cc): install one, for example apt install gcc")
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise SystemExit("this process may use one CPU core alone: there is nothing to measure")
@@ -90,32 +115,37 @@ def main(options: Sequence[str] | None = None) -> None:
         EdgeTracker(arguments.bundle, backend="openvino", precision="fp32", num_threads=threads)
         for threads in (1, 2)
     )
-    seconds: list[tuple[float, float, float]] = []
+    seconds: list[Second] = []
     with tempfile.TemporaryDirectory() as folder, one, two:
         ping_pong = compile_ping_pong(Path(folder))
         for _ in range(arguments.seconds):
             command = [str(ping_pong), str(cores[0]), str(cores[-1])]
             round_trip_ns = float(subprocess.check_output(command))
-            seconds.append((round_trip_ns, half_second_ms(one, pace), half_second_ms(two, pace)))
+            second = Second(round_trip_ns, half_second_ms(one, pace), half_second_ms(two, pace))
+            seconds.append(second)
             print(
-                f"round trip {seconds[-1][0]:4.0f} ns   one thread {seconds[-1][1]:.2f} ms   "
-                f"two threads {seconds[-1][2]:.2f} ms"
+                f"round trip {second.round_trip_ns:4.0f} ns   "
+                f"one thread {second.one_thread_ms:.2f} ms   "
+                f"two threads {second.two_threads_ms:.2f} ms"
             )
-    limit_ns = FAR * min(second[0] for second in seconds)
-    near = [second for second in seconds if second[0] <= limit_ns]
-    for name, group in (
-        ("near", near),
-        ("far", [second for second in seconds if second not in near]),
-    ):
-        if group:
-            trip_ns, one_ms, two_ms = (
-                statistics.median(values) for values in zip(*group, strict=True)
-            )
-            print(
-                f"{name} in {len(group)} of {len(seconds)} seconds: round trip {trip_ns:.0f} ns, "
-                f"one thread {one_ms:.2f} ms, two threads {two_ms:.2f} ms, "
-                f"one / two {one_ms / two_ms:.2f}"
-            )
+    print("\n".join(summary_lines(seconds)))
+
+
+def summary_lines(seconds: Sequence[Second]) -> list[str]:
+    """Medians over the seconds with the cores near and over those with them far."""
+    limit_ns = FAR * min(second.round_trip_ns for second in seconds)
+    near = [second for second in seconds if second.round_trip_ns <= limit_ns]
+    far = [second for second in seconds if second.round_trip_ns > limit_ns]
+    groups = {"near": near, "far": far} if far else {"the same distance throughout": near}
+    lines = []
+    for name, group in groups.items():
+        trip_ns, one_ms, two_ms = (statistics.median(values) for values in zip(*group, strict=True))
+        lines.append(
+            f"{name} ({len(group)} of {len(seconds)} seconds): round trip {trip_ns:.0f} ns, "
+            f"one thread {one_ms:.2f} ms, two threads {two_ms:.2f} ms, "
+            f"one / two {one_ms / two_ms:.2f}"
+        )
+    return lines
 
 
 def compile_ping_pong(folder: Path) -> Path:
