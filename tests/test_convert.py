@@ -161,7 +161,8 @@ def test_interrupted_conversion_leaves_everything_as_it_was(
         output.mkdir()
     if old == "a bundle":
         (output / MANIFEST).write_text("the old one")
-        (output / "engine.bin").write_bytes(b"old engine")
+        (output / "tensorrt").mkdir()
+        (output / "tensorrt" / "engine.bin").write_bytes(b"old engine")
     before, names = contents(tmp_path), sorted(tmp_path.iterdir())
     if place == "while exporting":
         # The weights are written when it happens.
@@ -192,12 +193,13 @@ def refusing_to_rename_part(error: BaseException) -> Callable[[Path, Path], Path
 
 def test_new_bundle_replaces_the_old_one_whole(tiny_checkpoint: Path, tmp_path: Path) -> None:
     output = tmp_path / "bundle"
-    output.mkdir()
+    (output / "onnx").mkdir(parents=True)
     (output / MANIFEST).write_text("the old one")
-    (output / "stale.bin").write_bytes(b"old")
+    stale = output / "onnx" / "stale.bin"
+    stale.write_bytes(b"old")
     convert_checkpoint(tiny_checkpoint, output, targets=["onnx"])
     assert json.loads((output / MANIFEST).read_text())["format_version"] == 1
-    assert not (output / "stale.bin").exists()
+    assert not stale.exists()
     assert list(tmp_path.iterdir()) == [output]
 
 
