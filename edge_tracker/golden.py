@@ -18,7 +18,7 @@ from edge_tracker.errors import BundleError
 GOLDEN = "golden.npz"
 
 #: Precision -> the largest differences from PyTorch that an artefact may show. Rounding alone, on
-#: the example network: fp32 4e-5 px, arithmetic in fp16 0.024 px; a weight tensor that is 5 % off
+#: an example network: fp32 4e-5 px, arithmetic in fp16 0.024 px; a weight tensor that is 5 % off
 #: shows 0.1 to 2 px.
 LIMITS: Mapping[str, Parity] = {
     "fp32": Parity(box_px=0.01, score=0.0005, edge_kl=0.00001),
