@@ -187,6 +187,10 @@ def _check_records(manifest: Mapping[str, Any]) -> None:
         if not isinstance(manifest["source"][key], str):
             raise TypeError(f"source.{key} is {manifest['source'][key]!r}, expected text")
     manifest["tools"].items()
+    if (calibration := manifest.get("calibration")) is not None:
+        counts = calibration["sources"].values()
+        if not all(isinstance(number, int) for number in (*counts, calibration["seed"])):
+            raise TypeError("calibration.sources and calibration.seed are not all whole numbers")
     for name, value in manifest["model"].items():
         if not (isinstance(value, int) and value > 0):
             raise ValueError(f"model.{name} is {value!r}, expected a positive whole number")

@@ -127,6 +127,11 @@ def test_a_link_to_a_bundle_stays_a_link(tmp_path: Path) -> None:
         (("artefacts", 0, "precision"), [1]),
         (("artefacts", 0, "format"), "foo"),
         (("tracker", "update_interval"), 2.5),
+        (("calibration",), {}),
+        (("calibration",), {"sources": None, "seed": 0}),
+        (("calibration",), {"sources": {"walk": None}, "seed": 0}),
+        (("calibration",), {"sources": {"walk": 32}}),
+        (("calibration",), {"sources": {"walk": 32}, "seed": None}),
     ],
 )
 def test_a_manifest_that_commands_could_not_use_is_refused(
