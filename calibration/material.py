@@ -41,12 +41,14 @@ class Material:
     crops: CalibrationSamples
 
 
-def find_material(calibration: Path, judged_on: Path | None) -> FoundMaterial:
+def find_material(calibration: str | Path, judged_on: str | Path | None) -> FoundMaterial:
     """calibration: a folder as for `find_sources`, or a file of samples. judged_on: a data set;
     without one, every second annotated sequence of the folder judges, and is left out of `sources`.
 
     Raises CalibrationError or DatasetError for what cannot calibrate or judge.
     """
+    calibration = Path(calibration)
+    judged_on = Path(judged_on) if judged_on is not None else None
     if calibration.is_file():
         samples = load_samples(calibration)
         if len(samples) < MIN_SAMPLES:

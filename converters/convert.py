@@ -84,8 +84,7 @@ def convert_checkpoint(
         from calibration.int8 import add_int8, int8_steps
         from calibration.material import find_material
 
-        judged_on = Path(int8.judged_on) if int8.judged_on is not None else None
-        found = find_material(Path(int8.calibration), judged_on)
+        found = find_material(int8.calibration, int8.judged_on)
         steps += int8_steps(int8_formats)
     progress = Progress(steps, on_step)
     with replacing_folder(output) as folder:

@@ -13,11 +13,26 @@ import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
+from edge_tracker.bundle import Artefact
 from edge_tracker.normalise import normalise
 from mixformerv2.model import MixFormerV2
 from tests.lively_networks import random_images
 
 Images = Mapping[str, NDArray[np.uint8]]
+
+#: What the host sees of graphs that compute in half precision.
+HALF_DTYPES = {
+    "templates": "uint8",
+    "template_kv": "float16",
+    "search": "uint8",
+    "edge_probs": "float32",
+    "score": "float32",
+}
+
+
+def tensor_dtypes(artefact: Artefact) -> dict[str, str]:
+    """Of both graphs' inputs and outputs, as the manifest has them."""
+    return {t.name: t.dtype for g in artefact.graphs.values() for t in (*g.inputs, *g.outputs)}
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from edge_tracker.errors import BundleError, CalibrationError
 from edge_tracker.golden import Golden, edge_kl, load_golden
 from edge_tracker.tracker import EdgeTracker
 from tests.annotated_clips import write_video
+from tests.exported_networks import HALF_DTYPES, tensor_dtypes
 from tests.lively_networks import TINY
 
 pytest.importorskip("nncf", reason="needs edge-tracker[calibrate]")
@@ -189,14 +190,7 @@ def test_files_pass_the_checkers_and_state_what_the_host_sees(int8_bundle: Bundl
         assert metadata["source_sha256"] == int8_bundle.manifest["source"]["sha256"]
     artefact = int8_bundle.find("onnx", "int8")
     assert artefact is not None
-    dtypes = {t.name: t.dtype for g in artefact.graphs.values() for t in (*g.inputs, *g.outputs)}
-    assert dtypes == {
-        "templates": "uint8",
-        "template_kv": "float16",
-        "search": "uint8",
-        "edge_probs": "float32",
-        "score": "float32",
-    }
+    assert tensor_dtypes(artefact) == HALF_DTYPES
     (entry,) = (e for e in int8_bundle.manifest["artefacts"] if is_int8(e, "onnx"))
     assert entry["opset"] == INT8_OPSET
 
@@ -500,8 +494,7 @@ def add(folder: Path, golden: Golden, options: Int8Options) -> list[str]:
     manifest["artefacts"] = [e for e in manifest["artefacts"] if e["precision"] == "fp32"]
     write_manifest(folder, manifest)
     progress = Progress(int8_steps(("onnx",)), None)
-    judged_on = Path(options.judged_on) if options.judged_on is not None else None
-    found = find_material(Path(options.calibration), judged_on)
+    found = find_material(options.calibration, options.judged_on)
     return add_int8(folder, manifest, golden, ("onnx",), found, options, {}, progress)
 
 

@@ -25,6 +25,7 @@ from edge_tracker.spec import ModelSpec
 from mixformerv2.checkpoint import load_network
 from mixformerv2.geometries import NANO
 from tests.conftest import SHARED, trained_checkpoint
+from tests.exported_networks import HALF_DTYPES, tensor_dtypes
 from tests.lively_networks import TINY, lively_network, random_images
 
 LIMIT_PX = 0.5
@@ -48,14 +49,7 @@ def test_host_sees_uint8_and_float32_and_template_kv_is_half(nano_bundle: Bundle
     fp16, fp32 = nano_bundle.find("onnx", "fp16"), nano_bundle.find("onnx", "fp32")
     assert fp16 is not None
     assert fp32 is not None
-    dtypes = {t.name: t.dtype for g in fp16.graphs.values() for t in (*g.inputs, *g.outputs)}
-    assert dtypes == {
-        "templates": "uint8",
-        "template_kv": "float16",
-        "search": "uint8",
-        "edge_probs": "float32",
-        "score": "float32",
-    }
+    assert tensor_dtypes(fp16) == HALF_DTYPES
     assert fp16.size_bytes < 0.55 * fp32.size_bytes
     assert fp16.parity is not None
     assert 0 < fp16.parity.box_px < LIMIT_PX

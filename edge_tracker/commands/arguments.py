@@ -82,7 +82,8 @@ def add_sample_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup
     )
 
 
-#: Names of the arguments, of any subcommand, that are read and that are written.
+#: Names of the arguments, of any subcommand, that are read and that are written. What follows an
+#: underscore in the latter tells them from a folder: `output_npz` is --output.
 INPUTS = ("checkpoint", "bundle", "source", "dataset", "compare", "calibration", "judge_on")
 OUTPUTS = ("output_npz", "save", "csv", "json", "html", "markdown")
 

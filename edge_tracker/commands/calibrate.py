@@ -52,11 +52,12 @@ def run(arguments: argparse.Namespace) -> int:
         write_json,
     )
 
+    wanted = arguments.samples or NUM_SAMPLES
     with progress_bar("recording") as show:
         samples = record_samples(
             arguments.bundle,
             arguments.dataset,
-            num_samples=arguments.samples or NUM_SAMPLES,
+            num_samples=wanted,
             seed=arguments.seed or 0,
             num_threads=arguments.threads,
             on_source=show,
@@ -67,7 +68,6 @@ def run(arguments: argparse.Namespace) -> int:
     rows = [(name, str(count)) for name, count in counts.items()]
     print_table("Calibration samples", ("source", "samples"), rows)
     size = megabytes(output.stat().st_size)
-    wanted = arguments.samples or NUM_SAMPLES
     fewer = f" (fewer than {wanted}: some sources are short)" if len(samples) < wanted else ""
     print(f"{len(samples)} samples{fewer} from {len(counts)} sources in {output} ({size})")
     if arguments.json is not None:
