@@ -1,7 +1,7 @@
 """The two graphs that a device runs, as PyTorch modules ready for export.
 
 Both take raw uint8 BGR pixels: normalisation and the change to RGB are folded into the weights of
-the patch embedding, and the attention's 1/sqrt(head_dim) into those of the queries.
+the patch embedding or the stem, and the attention's 1/sqrt(head_dim) into those of the queries.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from edge_tracker.normalise import MEAN_RGB, STD_RGB
 from mixformerv2.model import Attention, MixFormerV2
+from mixformerv2.stem import StemEmbed
 
 
 class TemplateGraph(nn.Module):
@@ -50,7 +51,11 @@ def fold_for_export(network: MixFormerV2) -> MixFormerV2:
     """
     folded = copy.deepcopy(network).eval()
     with torch.no_grad():
-        _fold_normalisation(folded.backbone.patch_embed.proj)
+        embedding = folded.backbone.patch_embed
+        if isinstance(embedding, StemEmbed):
+            embedding.fold()
+        else:
+            _fold_normalisation(embedding.proj)
         for block in folded.backbone.blocks:
             _fold_query_scale(block.attn)
     return folded

@@ -10,11 +10,49 @@ from dataclasses import dataclass
 EDGES = ("left", "top", "right", "bottom")
 
 
+#: Side of the square of pixels that becomes one token under a convolutional stem.
+STEM_STRIDE = 16
+
+
+@dataclass(frozen=True)
+class StemStage:
+    """Inverted residual blocks of one resolution; the first of them has the stride."""
+
+    blocks: int
+    kernel_px: int
+    stride: int
+    expansion: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class ConvStem:
+    """A convolutional stem in place of the patch embedding.
+
+    channels: of the first convolution, which has stride 2. fine: features at stride 8 are mixed in.
+    """
+
+    channels: int
+    stages: tuple[StemStage, ...]
+    fine: bool = False
+
+    @property
+    def fine_channels(self) -> int:
+        """Of the last stage at stride 8."""
+        stride, channels = 2, self.channels
+        for stage in self.stages:
+            stride *= stage.stride
+            if stride <= STEM_STRIDE // 2:
+                channels = stage.channels
+        return channels
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """Geometry of a MixFormerV2 network.
 
-    Sizes are of square images, in pixels; counts are of tokens, layers or units.
+    Sizes are of square images, in pixels; counts are of tokens, layers or units. patch_size_px: side
+    of the square that becomes one token. stem: None where a patch embedding makes the tokens.
     """
 
     width: int
@@ -27,6 +65,7 @@ class ModelSpec:
     bins: int
     box_head_hidden: int
     score_head_hidden: int
+    stem: ConvStem | None = None
 
     @property
     def head_dim(self) -> int:

@@ -13,6 +13,7 @@ import math
 import re
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +21,14 @@ import torch
 from torch import Tensor
 
 from edge_tracker.errors import CheckpointError
-from edge_tracker.spec import ModelSpec
+from edge_tracker.spec import STEM_STRIDE, ConvStem, ModelSpec, StemStage
 from mixformerv2 import inert_pickle
 from mixformerv2.model import MixFormerV2
 
 HEAD_DIM = 64
+STEM_FIRST = "backbone.patch_embed.stem.weight"
+#: Of EfficientNet's stages to stride 16, behind a first convolution of stride 2.
+STAGE_STRIDES = (1, 2, 2, 2, 1)
 StateDict = dict[str, Tensor]
 
 
@@ -98,6 +102,9 @@ def infer_spec(state: Mapping[str, Tensor], *, num_heads: int | None = None) -> 
     Raises CheckpointError where a tensor that decides the geometry is missing or impossible.
     """
     width, channels, patch, _ = _shape(state, "backbone.patch_embed.proj.weight", 4)
+    stem = None
+    if STEM_FIRST in state:
+        stem, channels, patch = _stem(state), _shape(state, STEM_FIRST, 4)[1], STEM_STRIDE
     blocks = {
         int(match[1]) for name in state if (match := re.match(r"backbone\.blocks\.(\d+)\.", name))
     }
@@ -122,7 +129,41 @@ def infer_spec(state: Mapping[str, Tensor], *, num_heads: int | None = None) -> 
         bins=_shape(state, "box_head.layers.1.0.weight", 2)[0],
         box_head_hidden=_shape(state, "box_head.layers.0.0.weight", 2)[0],
         score_head_hidden=_shape(state, "score_head.layers.0.0.weight", 2)[0],
+        stem=stem,
     )
+
+
+def _stem(state: Mapping[str, Tensor]) -> ConvStem:
+    """The stages of a convolutional stem. Shapes do not show strides: they are EfficientNet's."""
+    prefix = "backbone.patch_embed.blocks."
+    channels = _shape(state, STEM_FIRST, 4)[0]
+    stages: list[StemStage] = []
+    inputs, number = channels, 0
+    while f"{prefix}{number}._depthwise_conv.weight" in state:
+        hidden, _, kernel, _ = _shape(state, f"{prefix}{number}._depthwise_conv.weight", 4)
+        outputs = _shape(state, f"{prefix}{number}._project_conv.weight", 4)[0]
+        if hidden % inputs:
+            raise CheckpointError(
+                f"checkpoint has {hidden} channels in block {number} of its stem, not a multiple of "
+                f"the {inputs} that enter it"
+            )
+        if stages and stages[-1].channels == outputs:
+            stages[-1] = replace(stages[-1], blocks=stages[-1].blocks + 1)
+        elif len(stages) == len(STAGE_STRIDES):
+            raise CheckpointError(
+                f"checkpoint has a stem of more than {len(STAGE_STRIDES)} stages, expected that of "
+                f"an EfficientNet to stride {STEM_STRIDE}"
+            )
+        else:
+            stride = STAGE_STRIDES[len(stages)]
+            stages.append(StemStage(1, kernel, stride, hidden // inputs, outputs))
+        inputs, number = outputs, number + 1
+    if len(stages) != len(STAGE_STRIDES):
+        raise CheckpointError(
+            f"checkpoint has a stem of {len(stages)} stages, expected the {len(STAGE_STRIDES)} of an "
+            f"EfficientNet to stride {STEM_STRIDE}"
+        )
+    return ConvStem(channels, tuple(stages), fine="backbone.patch_embed.fine.weight" in state)
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

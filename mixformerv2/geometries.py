@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edge_tracker.spec import ModelSpec
+from edge_tracker.spec import ConvStem, ModelSpec, StemStage
 
 BASE = ModelSpec(
     width=768,
@@ -30,5 +30,16 @@ NANO = ModelSpec(
     bins=64,
     box_head_hidden=192,
     score_head_hidden=192,
+)
+#: EfficientNet-lite0 to stride 16: its first eleven blocks.
+LITE0 = ConvStem(
+    channels=32,
+    stages=(
+        StemStage(blocks=1, kernel_px=3, stride=1, expansion=1, channels=16),
+        StemStage(blocks=2, kernel_px=3, stride=2, expansion=6, channels=24),
+        StemStage(blocks=2, kernel_px=5, stride=2, expansion=6, channels=40),
+        StemStage(blocks=3, kernel_px=3, stride=2, expansion=6, channels=80),
+        StemStage(blocks=3, kernel_px=5, stride=1, expansion=6, channels=112),
+    ),
 )
 GEOMETRIES = {"nano": NANO, "small": SMALL, "base": BASE}

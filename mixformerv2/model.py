@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_tracker.spec import ModelSpec
+from mixformerv2.stem import StemEmbed
 
 PREDICTION_TOKENS = 4
 BACKBONE_NORM_EPS = 1e-6
@@ -185,7 +186,11 @@ def sincos_position_table(width: int, grid: int) -> Tensor:
 class Backbone(nn.Module):
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
-        self.patch_embed = PatchEmbed(spec.width, spec.patch_size_px)
+        self.patch_embed: PatchEmbed | StemEmbed = (
+            PatchEmbed(spec.width, spec.patch_size_px)
+            if spec.stem is None
+            else StemEmbed(spec.stem, spec.width)
+        )
         self.pos_embed_s = nn.Parameter(
             sincos_position_table(spec.width, spec.search_size_px // spec.patch_size_px),
             requires_grad=False,
