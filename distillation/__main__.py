@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from distillation.recipe import RecipeError
-from distillation.recipes import named_recipe, recipe_names
+from distillation.recipes import read_recipe, recipe_names
 from edge_tracker.errors import EdgeTrackerError
 
 
@@ -40,7 +40,7 @@ def _train(options: argparse.Namespace, console: Console) -> None:
 
     changes = {"steps": options.steps, "seed": options.seed}
     recipe = replace(
-        named_recipe(options.recipe),
+        read_recipe(options.recipe),
         **{name: value for name, value in changes.items() if value is not None},
     )
     checkpoint = train(
@@ -83,7 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m distillation",
         description="Train one stage, or go on with it where its output folder holds a run.",
-        epilog=f"recipes: {', '.join(recipe_names())}; or evaluate, to measure a checkpoint",
+        epilog=f"recipes: {', '.join(recipe_names())}; a JSON file of one; "
+        "or evaluate, to measure a checkpoint",
     )
     parser.add_argument("recipe", metavar="RECIPE")
     parser.add_argument(

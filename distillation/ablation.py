@@ -94,7 +94,9 @@ def main() -> None:
     table = Table("stage", "layers", "MLP", "steps", "validation IoU", "score ROC AUC")
     for stage in STAGES:
         recipe = named_recipe(stage.recipe)
-        held_out = open_validation(recipe, {"synthetic": options.images}, HELD_OUT_SAMPLES)
+        (held_out,) = open_validation(
+            recipe, {"synthetic": options.images}, HELD_OUT_SAMPLES
+        ).values()
         measured = measure(options.output / stage.recipe / CHECKPOINT, recipe, held_out)
         auc = measured.get(VALIDATION_PREFIX + "score_auc")
         table.add_row(

@@ -19,9 +19,9 @@ from distillation.recipe import RecipeError
 from distillation.sample import SampleSource
 
 #: After so many batches a sample comes back: rendering costs half as much as training on it.
-REUSE_AFTER_BATCHES = 32
-#: Batches that a worker may look back beyond that: renders are kept for so long.
-WORKERS_APART = 8
+REUSE_AFTER_BATCHES = 16
+#: Batches that are made ahead of time, over all workers.
+PREFETCHED_BATCHES = 16
 
 
 class Batch(NamedTuple):
@@ -84,7 +84,9 @@ class Batches(Dataset[Batch]):
     def _new_samples(self, step: int) -> Batch:
         if step not in self._rendered:
             self._rendered[step] = self._render(step)
-            self._rendered.pop(step - (self.uses - 1) * REUSE_AFTER_BATCHES - WORKERS_APART, None)
+            oldest = step - (self.uses - 1) * REUSE_AFTER_BATCHES
+            for passed in [number for number in self._rendered if number < oldest]:
+                del self._rendered[passed]
         return self._rendered[step]
 
     def _render(self, step: int) -> Batch:
@@ -115,7 +117,7 @@ def _mirrored(batch: Batch) -> Batch:
 
 
 def batch_loader(
-    batches: Batches, first_step: int, last_step: int, workers: int
+    batches: Batches, first_step: int, last_step: int, workers: int, *, pinned: bool = False
 ) -> DataLoader[Batch]:
     """Batches first_step .. last_step - 1, made ahead of time by worker processes."""
     return DataLoader(
@@ -123,7 +125,8 @@ def batch_loader(
         batch_size=None,
         sampler=range(first_step, last_step),
         num_workers=workers,
-        prefetch_factor=8 if workers else None,
+        pin_memory=pinned,
+        prefetch_factor=max(2, PREFETCHED_BATCHES // workers) if workers else None,
         worker_init_fn=_use_one_thread,
         # Not a fork: libraries that have started threads do not survive one.
         multiprocessing_context="spawn" if workers else None,
@@ -133,5 +136,7 @@ def batch_loader(
 def _use_one_thread(worker: int) -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    # Ctrl-C reaches all processes; the main one ends the workers once it has saved.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C, and a SIGTERM to the group, reach all processes; the main one ends the workers once it
+    # has saved.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

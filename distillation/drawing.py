@@ -12,6 +12,15 @@ Pixels = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
 
 
+class Look(NamedTuple):
+    """Faults that all views of a sample share."""
+
+    grey: bool
+    lower_by: float
+    jpeg_quality: int | None
+    noise: float
+
+
 class Pose(NamedTuple):
     """Where a layer stands in a view.
 
@@ -141,3 +150,31 @@ def random_linear(rng: np.random.Generator, *, turn: float, aspect: float) -> ND
     shear = np.array([[1.0, rng.normal(0, aspect / 3)], [0.0, 1.0]])
     rotation = np.array([[cos, -sin], [sin, cos]])
     return np.asarray(rotation @ np.diag([np.exp(stretch), np.exp(-stretch)]) @ shear)
+
+
+def draw_look(rng: np.random.Generator) -> Look:
+    return Look(
+        grey=rng.random() < 0.2,
+        lower_by=float(np.exp(rng.uniform(0.1, 1.2))) if rng.random() < 0.3 else 1.0,
+        jpeg_quality=int(rng.integers(20, 80)) if rng.random() < 0.25 else None,
+        noise=float(rng.uniform(2, 12)) if rng.random() < 0.2 else 0.0,
+    )
+
+
+def expose(
+    rng: np.random.Generator, picture: Pixels, look: Look, change: float, target_px: float
+) -> Pixels:
+    """A picture as a camera and a codec leave it. target_px: of the target, 0 for no motion."""
+    picture = relight(picture, tone_curve(rng, 0.2 + 0.8 * change))
+    if look.grey:
+        picture = to_grey(picture)
+    if look.lower_by > 1.0:
+        picture = lower_resolution(picture, look.lower_by)
+    if target_px and rng.random() < 0.12:
+        length = rng.uniform(0.1, 0.6) * target_px
+        picture = motion_blur(picture, length, rng.uniform(0, np.pi))
+    if look.noise > 0:
+        picture = camera_noise(picture, look.noise, rng)
+    if look.jpeg_quality is not None:
+        picture = jpeg(picture, look.jpeg_quality)
+    return picture

@@ -14,6 +14,7 @@ from distillation.forward import BranchGains, Output, normalise_batch, run_netwo
 from distillation.recipe import Recipe
 from distillation.teacher import MixViT
 from mixformerv2.model import MixFormerV2
+from mixformerv2.stem import StemEmbed
 
 #: Width of the Gaussian target, in bins.
 GAUSSIAN_SIGMA_BINS = 1.0
@@ -74,11 +75,27 @@ class Objective(nn.Module):
         return weighted_losses(self.recipe, self.probes, output, taught, batch)
 
 
+def pretrained_stem(network: MixFormerV2 | MixViT) -> dict[str, nn.Parameter]:
+    """Parameters of a convolutional stem, by name; without the projection that is ours."""
+    embedding = network.backbone.patch_embed
+    if not isinstance(embedding, StemEmbed):
+        return {}
+    ours = ("proj.", "fine.", "norm.")
+    return {
+        f"backbone.patch_embed.{name}": parameter
+        for name, parameter in embedding.named_parameters()
+        if not name.startswith(ours)
+    }
+
+
 def freeze(objective: Objective, recipe: Recipe) -> None:
     """Leave gradients on exactly what the recipe trains."""
     network = objective.network
     network.backbone.pos_embed_s.requires_grad_(recipe.learned_positions)
     network.backbone.pos_embed_t.requires_grad_(recipe.learned_positions)
+    if recipe.frozen_stem:
+        for parameter in pretrained_stem(network).values():
+            parameter.requires_grad_(False)
     if recipe.trained == "score_head":
         network.requires_grad_(False)
         network.score_head.requires_grad_(True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.optim import Optimizer
 
-from distillation.objective import Objective
+from distillation.objective import Objective, pretrained_stem
 from distillation.recipe import Recipe
 
 #: Key in a parameter group for the rate that the schedule multiplies.
@@ -17,17 +17,24 @@ def build_optimizers(recipe: Recipe, objective: Objective) -> list[Optimizer]:
 
     Parameters that the recipe freezes are left out, so weight decay does not touch them.
     """
-    matrices, backbone, heads = [], [], []
+    matrices, backbone, heads, stem = [], [], [], []
+    pretrained = {f"network.{name}" for name in pretrained_stem(objective.network)}
     for name, parameter in objective.named_parameters():
         if not parameter.requires_grad:
             continue
         if not name.startswith("network.backbone."):
             heads.append(parameter)
-        elif recipe.optimizer == "muon" and ".blocks." in name and parameter.ndim == 2:
+        elif name in pretrained:
+            stem.append(parameter)
+        elif recipe.optimizer == "muon" and ".backbone.blocks." in name and parameter.ndim == 2:
             matrices.append(parameter)
         else:
             backbone.append(parameter)
-    rates = ((backbone, recipe.learning_rate_backbone), (heads, recipe.learning_rate_head))
+    rates = (
+        (backbone, recipe.learning_rate_backbone),
+        (heads, recipe.learning_rate_head),
+        (stem, recipe.learning_rate_stem),
+    )
     groups = [{"params": params, "lr": rate, BASE_RATE: rate} for params, rate in rates if params]
     optimizers: list[Optimizer] = [
         torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=recipe.weight_decay)

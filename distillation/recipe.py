@@ -7,11 +7,15 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from edge_tracker.options import TrackerOptions
-from edge_tracker.spec import ModelSpec
+from edge_tracker.spec import ModelSpec, spec_from_dict
 
 Trained = Literal["corner_teacher", "student", "score_head"]
 Optimizer = Literal["adamw", "muon"]
-SourceKind = Literal["synthetic", "got10k", "lasot", "trackingnet", "coco", "folder"]
+SourceKind = Literal["synthetic", "tracks", "got10k", "lasot", "trackingnet", "coco", "folder"]
+
+
+#: Sources whose search crops are as the tracker's will be.
+OWN_SOURCES: frozenset[SourceKind] = frozenset(("synthetic", "tracks"))
 
 
 class RecipeError(ValueError):
@@ -59,8 +63,10 @@ class Recipe:
     are left out of what is saved. feature_pairs: (student's block, teacher's block) whose streams
     should agree, numbered as they are while training. batch_size is over all processes.
     learning_rate_muon is for the matrices in the blocks, if `optimizer` is "muon". data: kinds of
-    data set, each found in the folder of that name. absent_fraction: share of samples whose search
+    data set, each found in the folder of that name; data_weights: how often each is drawn, all
+    alike if empty. absent_fraction: share of samples whose search
     crop lacks the target. sample_uses: steps that see a sample, every second time mirrored.
+    frozen_stem: a convolutional stem stays as it is; else it learns at learning_rate_stem.
     learned_positions: the tables of positions are trained too, and scaled from the checkpoint's.
     decay: "cosine" or "step:0.8". seed: of weights, data, DropPath.
 
@@ -88,7 +94,10 @@ class Recipe:
     feature_pairs: tuple[tuple[int, int], ...] = ()
     absent_fraction: float = 0.0
     jitter: Jitter = Jitter()
+    data_weights: tuple[float, ...] = ()
     sample_uses: int = 1
+    frozen_stem: bool = True
+    learning_rate_stem: float = 0.0
     learned_positions: bool = False
     prediction_token_std: float = 0.02
     bfloat16: bool = True
@@ -101,11 +110,11 @@ class Recipe:
 
     @property
     def tracking_search_factor(self) -> float:
-        """What the network is to be tracked with: the factor of rendered crops.
+        """What the network is to be tracked with: the factor of its crops, if they are ours.
 
         The paper's are deliberately larger than those it tracks with.
         """
-        if self.data == ("synthetic",):
+        if OWN_SOURCES.issuperset(self.data):
             return self.jitter.search_factor
         return TrackerOptions().search_factor
 
@@ -125,6 +134,13 @@ class Recipe:
             raise RecipeError(
                 f"recipe {self.name}: data is {self.data}, expected some of "
                 f"{', '.join(get_args(SourceKind))}"
+            )
+        if self.data_weights and (
+            len(self.data_weights) != len(self.data) or min(self.data_weights) <= 0
+        ):
+            raise RecipeError(
+                f"recipe {self.name}: data_weights are {self.data_weights} for {self.data}: give a "
+                "positive one for each, or none"
             )
         if self.decay != "cosine" and not _is_fraction(self.decay.removeprefix("step:")):
             raise RecipeError(
@@ -165,10 +181,11 @@ def recipe_from_dict(content: dict[str, Any]) -> Recipe:
         )
     try:
         nested = {
-            "student": ModelSpec(**content["student"]),
+            "student": spec_from_dict(content["student"]),
             "loss": LossWeights(**content["loss"]),
             "jitter": Jitter(**content.get("jitter", {})),
             "data": tuple(content["data"]),
+            "data_weights": tuple(content.get("data_weights", ())),
             "removed_blocks": tuple(content.get("removed_blocks", ())),
             "feature_pairs": tuple((s, t) for s, t in content.get("feature_pairs", ())),
         }

@@ -6,15 +6,25 @@ A name is FAMILY_STAGE, in the order in which the stages follow each other:
     base_teacher -> base_sparse -> base_prune -> base_finetune -> base_score
     base_finetune -> small_prune -> small_finetune -> small_mlp -> small_score
     nano -> nano_score
+    stem -> stem_tune
     tiny_teacher -> tiny_sparse -> tiny_prune -> tiny_mlp -> tiny_score
 """
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
-from distillation.recipe import Jitter, LossWeights, Recipe, RecipeError, SourceKind
-from mixformerv2.geometries import BASE, NANO, SMALL
+from distillation.recipe import (
+    Jitter,
+    LossWeights,
+    Recipe,
+    RecipeError,
+    SourceKind,
+    recipe_from_dict,
+)
+from mixformerv2.geometries import BASE, NANO, SMALL, STEM_NANO
 
 #: An epoch of the paper is 60,000 samples; a batch 256 of them.
 PAPER_BATCH = 256
@@ -98,6 +108,23 @@ _TINY = replace(
     learning_rate_muon=5e-4,
     warmup_steps=20,
 )
+#: A pre-trained stem in place of the patch embedding. Real tracks are worth most, and few.
+_STEM = replace(
+    _NANO,
+    name="stem",
+    student=STEM_NANO,
+    loss=replace(_DENSE_HELP, score=1.0),
+    data=("synthetic", "tracks"),
+    data_weights=(1.0, 1.0),
+    steps=5000,
+    batch_size=1024,
+    learning_rate_backbone=8e-4,
+    learning_rate_head=8e-4,
+    learning_rate_muon=2e-3,
+    warmup_steps=200,
+    absent_fraction=0.25,
+    jitter=Jitter(search_factor=3.0, size_sigma=0.3, centre=2.2),
+)
 _SCORE_ONLY = LossWeights(ciou=0.0, l1=0.0, score=1.0)
 
 
@@ -157,6 +184,18 @@ def _recipes() -> list[Recipe]:
             loss=_SCORE_ONLY,
             absent_fraction=0.5,
             steps=400,
+        ),
+        _STEM,
+        replace(
+            _STEM,
+            name="stem_tune",
+            frozen_stem=False,
+            steps=500,
+            warmup_steps=50,
+            learning_rate_backbone=2e-4,
+            learning_rate_head=2e-4,
+            learning_rate_muon=5e-4,
+            learning_rate_stem=2e-5,
         ),
         *_tiny_recipes(),
     ]
@@ -231,3 +270,16 @@ def named_recipe(name: str) -> Recipe:
 
 def recipe_names() -> list[str]:
     return [recipe.name for recipe in _recipes()]
+
+
+def read_recipe(name: str) -> Recipe:
+    """A recipe by its name, or from a JSON file of its fields. Raises RecipeError."""
+    if not name.endswith(".json"):
+        return named_recipe(name)
+    try:
+        content = json.loads(Path(name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"{name} is not a recipe in JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"{name} holds a {type(content).__name__}, expected a recipe's fields")
+    return recipe_from_dict(content)

@@ -8,10 +8,13 @@ from typing import Literal
 
 from distillation.cutouts import read_cutouts
 from distillation.images import image_paths, read_image
-from distillation.recipe import Recipe, RecipeError, SourceKind
+from distillation.mixed import MixedSource
+from distillation.recipe import OWN_SOURCES, Recipe, RecipeError, SourceKind
 from distillation.sample import SampleSource
 from distillation.sequences import read_sequences
 from distillation.synthetic import Material, Renderer
+from distillation.track_samples import TrackSamples
+from distillation.tracks import read_tracks
 from distillation.triplets import Triplets
 
 Split = Literal["train", "validation"]
@@ -26,42 +29,53 @@ VALIDATION_SEED = 987_654_321
 
 
 def open_source(recipe: Recipe, folders: Mapping[SourceKind, Path], split: Split) -> SampleSource:
-    """The recipe's data, from a folder for each kind that it names.
+    """The recipe's data, from a folder for each kind that it names; several kinds are mixed.
 
-    Sequences have no validation split: `evaluate` on whole sequences is what measures them. Raises
-    DatasetError for data that is missing or of the wrong layout, RecipeError for a kind without a
-    folder or mixed with rendered data.
+    Sequences of the toolkits' layouts have no validation split: `evaluate` on whole sequences is
+    what measures them. Raises DatasetError for data that is missing or of the wrong layout,
+    RecipeError for a kind without a folder.
     """
     if missing := [kind for kind in recipe.data if kind not in folders]:
         raise RecipeError(
-            f"recipe {recipe.name} trains on {', '.join(missing)}: give --data {missing[0]}=FOLDER"
+            f"recipe {recipe.name} trains on {', '.join(recipe.data)}: give "
+            f"--data {missing[0]}=FOLDER"
         )
+    kinds = [kind for kind in recipe.data if kind in OWN_SOURCES]
+    sources = [open_kind(recipe, kind, folders[kind], split) for kind in kinds]
+    videos = [kind for kind in recipe.data if kind not in OWN_SOURCES]
+    weights = dict(zip(recipe.data, recipe.data_weights or [1.0] * len(recipe.data), strict=True))
+    shares = [weights[kind] for kind in kinds]
     seed = recipe.seed if split == "train" else VALIDATION_SEED
-    sizes = {
+    if videos:
+        # As the paper draws them: data sets equally often.
+        sources.append(
+            Triplets(
+                [read_sequences(kind, folders[kind]) for kind in videos],
+                template_size_px=recipe.student.template_size_px,
+                search_size_px=recipe.student.search_size_px,
+                jitter=recipe.jitter,
+                absent_fraction=recipe.absent_fraction,
+                seed=seed,
+            )
+        )
+        shares.append(sum(weights[kind] for kind in videos))
+    return sources[0] if len(sources) == 1 else MixedSource(sources, shares, seed=seed)
+
+
+def open_kind(recipe: Recipe, kind: SourceKind, folder: Path, split: Split) -> SampleSource:
+    """One of `OWN_SOURCES`. Raises DatasetError."""
+    common = {
         "template_size_px": recipe.student.template_size_px,
         "search_size_px": recipe.student.search_size_px,
+        "seed": recipe.seed if split == "train" else VALIDATION_SEED,
     }
-    if recipe.data == ("synthetic",):
-        material = read_material(folders["synthetic"], split)
-        return Renderer(
-            material,
-            seed=seed,
-            absent_fraction=recipe.absent_fraction,
-            search_factor=recipe.jitter.search_factor,
-            **sizes,
-        )
-    if "synthetic" in recipe.data:
-        raise RecipeError(
-            f"recipe {recipe.name}: data {recipe.data} mixes rendered and real samples"
-        )
-    datasets = [read_sequences(kind, folders[kind]) for kind in recipe.data]
-    return Triplets(
-        datasets,
-        jitter=recipe.jitter,
-        absent_fraction=recipe.absent_fraction,
-        seed=seed,
-        **sizes,
-    )
+    absent = recipe.absent_fraction
+    if kind == "tracks":
+        tracks = read_tracks(folder, split)
+        return TrackSamples(tracks, jitter=recipe.jitter, absent_fraction=absent, **common)
+    factor = recipe.jitter.search_factor
+    material = read_material(folder, split)
+    return Renderer(material, search_factor=factor, absent_fraction=absent, **common)
 
 
 def read_material(root: Path, split: Split) -> Material:

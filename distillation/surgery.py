@@ -77,6 +77,10 @@ def fit_spec(found: ModelSpec, wanted: ModelSpec) -> list[str]:
             problems.append(
                 f"{field} is {getattr(found, field)}, the recipe says {getattr(wanted, field)}"
             )
+    if (found.stem is None) != (wanted.stem is None):
+        stem, none = "a convolutional stem", "a patch embedding"
+        has, wants = (none if spec.stem is None else stem for spec in (found, wanted))
+        problems.append(f"it has {has}, the recipe says {wants}")
     if found.mlp_hidden < wanted.mlp_hidden:
         problems.append(f"mlp_hidden is {found.mlp_hidden}, the recipe says {wanted.mlp_hidden}")
     return problems

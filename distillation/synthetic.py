@@ -22,7 +22,7 @@ from distillation import drawing
 from distillation.cutouts import Cutout, Scene
 from distillation.drawing import Pixels, random_linear
 from distillation.sample import TEMPLATE_FACTOR, Sample
-from distillation.view import Ground, Layer, Look, Neighbour, View
+from distillation.view import Ground, Layer, Neighbour, View
 
 T = TypeVar("T")
 
@@ -79,12 +79,7 @@ class Renderer:
         target, category = self._target(rng)
         ground = self._ground(rng)
         neighbours = self._neighbours(rng, category)
-        look = Look(
-            grey=rng.random() < 0.2,
-            lower_by=float(np.exp(rng.uniform(0.1, 1.2))) if rng.random() < 0.3 else 1.0,
-            jpeg_quality=int(rng.integers(20, 80)) if rng.random() < 0.25 else None,
-            noise=float(rng.uniform(2, 12)) if rng.random() < 0.2 else 0.0,
-        )
+        look = drawing.draw_look(rng)
 
         def view(size_px: int, target_px: float, centre: NDArray[np.float64], role: str) -> View:
             return View(rng, size_px, target_px, centre, change, role, look)

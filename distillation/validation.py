@@ -13,8 +13,8 @@ from distillation import losses
 from distillation.batches import Batch, Batches
 from distillation.curves import VALIDATION_PREFIX
 from distillation.forward import normalise_batch, run_network
-from distillation.recipe import Recipe, RecipeError, SourceKind
-from distillation.sources import open_source
+from distillation.recipe import OWN_SOURCES, Recipe, RecipeError, SourceKind
+from distillation.sources import open_kind
 from distillation.teacher import MixViT
 from mixformerv2.model import MixFormerV2
 
@@ -24,14 +24,32 @@ CHUNK = 128
 
 def open_validation(
     recipe: Recipe, data: Mapping[SourceKind, Path], samples: int = SAMPLES
-) -> Batch:
-    """The same held-out samples each time. Raises RecipeError for data that has none."""
-    if recipe.data != ("synthetic",):
+) -> dict[SourceKind, Batch]:
+    """The same held-out samples of each source each time.
+
+    Raises RecipeError for data that has none.
+    """
+    if without := [kind for kind in recipe.data if kind not in OWN_SOURCES]:
         raise RecipeError(
-            f"recipe {recipe.name}: {', '.join(recipe.data)} has no validation split; leave "
+            f"recipe {recipe.name}: {', '.join(without)} has no validation split; leave "
             "--validate-every out, and measure with evaluate"
         )
-    return Batches(partial(open_source, recipe, data, "validation"), samples, None)[0]
+    return {
+        kind: Batches(partial(open_kind, recipe, kind, data[kind], "validation"), samples, None)[0]
+        for kind in recipe.data
+    }
+
+
+def validate_all(
+    network: MixFormerV2 | MixViT, batches: Mapping[SourceKind, Batch], device: torch.device
+) -> dict[str, float]:
+    """`validate` for each source; where there are several, with the source's name behind."""
+    found: dict[str, float] = {}
+    for kind, batch in batches.items():
+        suffix = f"_{kind}" if len(batches) > 1 else ""
+        measured = validate(network, batch, device)
+        found |= {name + suffix: value for name, value in measured.items()}
+    return found
 
 
 @torch.no_grad()
@@ -52,7 +70,7 @@ def validate(network: MixFormerV2 | MixViT, batch: Batch, device: torch.device) 
         edges = losses.expected_edges(output.edge_logits).cpu()
         ious.append(losses.iou(edges, batch.edges[part]))
         if output.score_logit is not None:
-            scores.append(output.score_logit.cpu())
+            scores.append(output.score_logit.float().cpu())
     network.train(was_training)
     measured = {"iou": torch.cat(ious)[batch.present].mean().item()}
     if scores and 0 < int(batch.present.sum()) < len(batch.present):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distillation import drawing
-from distillation.drawing import Pixels, Pose, random_linear
+from distillation.drawing import Look, Pixels, Pose, random_linear
 
 #: A front layer that would leave less of the target than this is left out.
 MIN_VISIBLE = 0.35
@@ -38,15 +38,6 @@ class Ground(NamedTuple):
     image: Pixels
     place_xy: NDArray[np.float64]
     target_px: float
-
-
-class Look(NamedTuple):
-    """Faults that all views of a sample share."""
-
-    grey: bool
-    lower_by: float
-    jpeg_quality: int | None
-    noise: float
 
 
 class View:
@@ -96,7 +87,8 @@ class View:
         for neighbour in neighbours:
             if neighbour.in_front:
                 canvas = self._paste(canvas, neighbour, covered)
-        canvas = self._expose(canvas)
+        blurred_px = self.target_px if self.role != "template" else 0.0
+        canvas = drawing.expose(rng, canvas, self.look, self.change, blurred_px)
         inside = np.clip(np.ceil(frame_xyxy), 0, self.size_px).astype(int)
         framed = np.zeros_like(canvas)
         rows, columns = slice(inside[1], inside[3]), slice(inside[0], inside[2])
@@ -142,19 +134,3 @@ class View:
                 return canvas
         image = drawing.warp(layer.image, pose.matrix, self.size_px)
         return drawing.paste(canvas, image, alpha)
-
-    def _expose(self, canvas: Pixels) -> Pixels:
-        rng, look = self.rng, self.look
-        canvas = drawing.relight(canvas, drawing.tone_curve(rng, 0.2 + 0.8 * self.change))
-        if look.grey:
-            canvas = drawing.to_grey(canvas)
-        if look.lower_by > 1.0:
-            canvas = drawing.lower_resolution(canvas, look.lower_by)
-        if self.role != "template" and rng.random() < 0.12:
-            length = rng.uniform(0.1, 0.6) * self.target_px
-            canvas = drawing.motion_blur(canvas, length, rng.uniform(0, np.pi))
-        if look.noise > 0:
-            canvas = drawing.camera_noise(canvas, look.noise, rng)
-        if look.jpeg_quality is not None:
-            canvas = drawing.jpeg(canvas, look.jpeg_quality)
-        return canvas

@@ -4,7 +4,9 @@ device.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 #: Order of the edges in every array of edges this package hands out.
 EDGES = ("left", "top", "right", "bottom")
@@ -51,8 +53,8 @@ class ConvStem:
 class ModelSpec:
     """Geometry of a MixFormerV2 network.
 
-    Sizes are of square images, in pixels; counts are of tokens, layers or units. patch_size_px: side
-    of the square that becomes one token. stem: None where a patch embedding makes the tokens.
+    Sizes are of square images, in pixels; counts are of tokens, layers or units. patch_size_px:
+    side of the square that becomes one token. stem: None where a patch embedding makes the tokens.
     """
 
     width: int
@@ -83,3 +85,15 @@ class ModelSpec:
     def template_kv_shape(self, targets: int = 1) -> tuple[int, int, int, int, int, int]:
         """(targets, layer, key or value, head, token of both templates, head_dim)."""
         return (targets, self.depth, 2, self.num_heads, 2 * self.template_tokens, self.head_dim)
+
+
+def spec_from_dict(content: Mapping[str, Any]) -> ModelSpec:
+    """The inverse of `dataclasses.asdict`, also of what JSON made of it.
+
+    Raises TypeError or KeyError for content that is something else.
+    """
+    stem = content.get("stem")
+    if stem is not None:
+        stages = tuple(StemStage(**stage) for stage in stem["stages"])
+        stem = ConvStem(**{**stem, "stages": stages})
+    return ModelSpec(**{**content, "stem": stem})

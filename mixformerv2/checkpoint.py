@@ -144,8 +144,8 @@ def _stem(state: Mapping[str, Tensor]) -> ConvStem:
         outputs = _shape(state, f"{prefix}{number}._project_conv.weight", 4)[0]
         if hidden % inputs:
             raise CheckpointError(
-                f"checkpoint has {hidden} channels in block {number} of its stem, not a multiple of "
-                f"the {inputs} that enter it"
+                f"checkpoint has {hidden} channels in block {number} of its stem, not a multiple "
+                f"of the {inputs} that enter it"
             )
         if stages and stages[-1].channels == outputs:
             stages[-1] = replace(stages[-1], blocks=stages[-1].blocks + 1)
@@ -160,8 +160,8 @@ def _stem(state: Mapping[str, Tensor]) -> ConvStem:
         inputs, number = outputs, number + 1
     if len(stages) != len(STAGE_STRIDES):
         raise CheckpointError(
-            f"checkpoint has a stem of {len(stages)} stages, expected the {len(STAGE_STRIDES)} of an "
-            f"EfficientNet to stride {STEM_STRIDE}"
+            f"checkpoint has a stem of {len(stages)} stages, expected the {len(STAGE_STRIDES)} of "
+            f"an EfficientNet to stride {STEM_STRIDE}"
         )
     return ConvStem(channels, tuple(stages), fine="backbone.patch_embed.fine.weight" in state)
 

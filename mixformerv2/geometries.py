@@ -42,4 +42,5 @@ LITE0 = ConvStem(
         StemStage(blocks=3, kernel_px=5, stride=1, expansion=6, channels=112),
     ),
 )
-GEOMETRIES = {"nano": NANO, "small": SMALL, "base": BASE}
+STEM_NANO = replace(NANO, template_size_px=96, stem=replace(LITE0, fine=True))
+GEOMETRIES = {"nano": NANO, "stem_nano": STEM_NANO, "small": SMALL, "base": BASE}

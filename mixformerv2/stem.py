@@ -50,7 +50,9 @@ class SamePadConv(nn.Conv2d):
     Exact for sizes that the stride divides, which those of stems are.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int, groups: int = 1
+    ) -> None:
         super().__init__(inputs, outputs, kernel, stride, groups=groups, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -114,6 +116,9 @@ class StemEmbed(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.proj = nn.Conv2d(channels, width, 1)
         self.fine = nn.Conv2d(stem.fine_channels, width, 2, 2, bias=False) if stem.fine else None
+        if self.fine is not None:
+            # Weights trained without it start as what they were.
+            nn.init.zeros_(self.fine.weight)
         self.norm = nn.LayerNorm(width, eps=TOKEN_NORM_EPS)
         mean, std = torch.tensor(MEAN_RGB).view(3, 1, 1), torch.tensor(STD_RGB).view(3, 1, 1)
         self.register_buffer("_gain", std * 255 / PIXEL_SCALE, persistent=False)
@@ -138,7 +143,7 @@ class StemEmbed(nn.Module):
         """In place, exact: batch normalisation into the convolution before it, and the first one
         takes pixels 0..255 in BGR order.
         """
-        followed_by = [(self, "stem", "bn0")]
+        followed_by: list[tuple[nn.Module, str, str]] = [(self, "stem", "bn0")]
         for block in self.blocks:
             assert isinstance(block, InvertedResidual)
             followed_by += [(block, conv, norm) for conv, norm in block.normalised]
