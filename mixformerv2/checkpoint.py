@@ -1,9 +1,9 @@
 """Reading checkpoints: untrusted files in, a checked state dict and the network's geometry out.
 
-Three layouts load: the official `.pth.tar` (`{"net": state dict, ...}`), a bare pickled state dict,
-and `.safetensors`. Beside "net", or in the metadata of safetensors, a file may state what shapes do
-not show: "num_heads" and "search_factor". Pickles go through `inert_pickle`, so no code from the
-file runs.
+The official `.pth.tar` (`{"net": state dict, ...}`), whatever else `torch.save` wrote with such a
+network in it (`find_weights`), and `.safetensors` load. Beside "net", or in the metadata of
+safetensors, a file may state what shapes do not show: "num_heads" and "search_factor". Files of
+`torch.save` are interpreted, never unpickled, so no code from the file runs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,21 +21,42 @@ from torch import Tensor
 
 from edge_tracker.errors import CheckpointError
 from edge_tracker.spec import STEM_STRIDE, ConvStem, ModelSpec, StemStage
-from mixformerv2 import inert_pickle
+from mixformerv2.find_weights import find_weights
 from mixformerv2.model import MixFormerV2
+from mixformerv2.pickle_machine import Inert, StoredTensor
+from mixformerv2.stored_entries import SAVE_WEIGHTS, UnreadableFile
+from mixformerv2.torch_file import FLOATING, read_content, read_tensors
 
 HEAD_DIM = 64
 STEM_FIRST = "backbone.patch_embed.stem.weight"
 #: Of EfficientNet's stages to stride 16, behind a first convolution of stride 2.
 STAGE_STRIDES = (1, 2, 2, 2, 1)
+MAX_HEADS = 256
+MAX_NETWORK_BYTES = 4 << 30
+#: Field of the geometry -> the largest that is built; the largest released network has width 768,
+#: 8 blocks and 324 tokens.
+MOST = {
+    "width": 4096,
+    "depth": 64,
+    "num_heads": MAX_HEADS,
+    "mlp_hidden": 32768,
+    "patch_size_px": 64,
+    "search_tokens": 4096,
+    "template_tokens": 4096,
+    "bins": 4096,
+    "box_head_hidden": 8192,
+    "score_head_hidden": 8192,
+}
+FLOATING_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 StateDict = dict[str, Tensor]
 
 
 class Checkpoint(NamedTuple):
     """What a file holds; None for what it does not state.
 
-    state: tensors by name, float32, own memory. search_factor: which the network is to be tracked
-    with, 1 to 20. recipe: of the training run that wrote the file; not checked.
+    state: tensors by name, float32; names of one tensor of the file share it. search_factor: which
+    the network is to be tracked with, 1 to 20. recipe: of the training run that wrote the file; not
+    checked.
     """
 
     path: Path
@@ -55,9 +75,16 @@ def load_network(path: str | Path) -> MixFormerV2:
 
 
 def build_network(checkpoint: Checkpoint) -> MixFormerV2:
-    """As `load_network`, of a file that is read already. Raises CheckpointError."""
-    network = MixFormerV2(infer_spec(checkpoint.state, num_heads=checkpoint.num_heads))
-    _check_against(network.state_dict(), checkpoint.state, checkpoint.path)
+    """As `load_network`, of a file that is read already. Raises CheckpointError.
+
+    Nothing is built before the tensors have the shapes of the network that they imply.
+    """
+    spec = infer_spec(checkpoint.state, num_heads=checkpoint.num_heads)
+    with torch.device("meta"):
+        expected = MixFormerV2(spec).state_dict()
+    _check_memory(expected, checkpoint.path)
+    _check_against(expected, checkpoint.state, checkpoint.path)
+    network = MixFormerV2(spec)
     network.load_state_dict(checkpoint.state)
     return network.eval()
 
@@ -69,29 +96,24 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"checkpoint {path}: no such file")
     if path.stat().st_size == 0:
         raise CheckpointError(f"checkpoint {path} is empty (0 bytes): download or copy it again")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    if not isinstance(content, Mapping):
+    read = _read_safetensors if path.suffix == ".safetensors" else _read_torch_file
+    try:
+        stated, state = read(path)
+    except UnreadableFile as error:
+        raise CheckpointError(f"checkpoint {path} {error}") from error
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+    except MemoryError as error:
         raise CheckpointError(
-            f"checkpoint {path} holds a {type(content).__name__}, expected a state dict "
-            'or {"net": state dict}'
-        )
-    num_heads = content.get("num_heads")
-    net = content.get("net", content)
-    if not isinstance(net, Mapping):
-        raise CheckpointError(
-            f'checkpoint {path}: its "net" is a {type(net).__name__}, expected a state dict'
-        )
-    tensors = {str(name): value for name, value in net.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise CheckpointError(f"checkpoint {path} holds no tensors; its keys are {_some(content)}")
-    _refuse_odd(tensors, path)
-    state = {name.removeprefix("module."): _to_float32(t) for name, t in tensors.items()}
+            f"checkpoint {path} needs more memory than there is: about twice the "
+            f"{path.stat().st_size} bytes of the file"
+        ) from error
     return Checkpoint(
         path,
         state,
-        num_heads if isinstance(num_heads, int) else None,
-        _search_factor(content, path),
-        content.get("recipe"),
+        _num_heads(stated, path),
+        _search_factor(stated, path),
+        stated.get("recipe"),
     )
 
 
@@ -118,7 +140,7 @@ def infer_spec(state: Mapping[str, Tensor], *, num_heads: int | None = None) -> 
             f"checkpoint has {channels} input channels, width {width} and {heads} heads: expected "
             "3 channels, and a width that its heads and 4 divide"
         )
-    return ModelSpec(
+    spec = ModelSpec(
         width=width,
         depth=len(blocks),
         num_heads=heads,
@@ -131,6 +153,8 @@ def infer_spec(state: Mapping[str, Tensor], *, num_heads: int | None = None) -> 
         score_head_hidden=_shape(state, "score_head.layers.0.0.weight", 2)[0],
         stem=stem,
     )
+    _check_bounds(spec)
+    return spec
 
 
 def _stem(state: Mapping[str, Tensor]) -> ConvStem:
@@ -166,74 +190,82 @@ def _stem(state: Mapping[str, Tensor]) -> ConvStem:
     return ConvStem(channels, tuple(stages), fine="backbone.patch_embed.fine.weight" in state)
 
 
-def _read_safetensors(path: Path) -> dict[str, Any]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], StateDict]:
     from safetensors import SafetensorError, safe_open
 
+    state: StateDict = {}
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             names = file.keys()
-            content: dict[str, Any] = {"net": {name: file.get_tensor(name) for name in names}}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"checkpoint {path} is not a readable safetensors file: {error}"
-        ) from error
+            for name in names:
+                tensor = file.get_tensor(name)
+                if tensor.dtype not in FLOATING_DTYPES:
+                    raise _not_weights(name, str(tensor.dtype))
+                state[name] = tensor.float().contiguous()
+    except SafetensorError as error:
+        raise UnreadableFile(f"is not a readable safetensors file: {error}") from error
+    if not state:
+        raise UnreadableFile("holds no tensors")
+    stated: dict[str, Any] = {}
     for name in metadata.keys() & {"num_heads", "search_factor"}:
         try:
-            content[name] = json.loads(metadata[name])
+            stated[name] = json.loads(metadata[name])
         except (ValueError, RecursionError) as error:
-            raise CheckpointError(
-                f"checkpoint {path}: metadata {name} is {metadata[name]!r}, expected a number"
+            raise UnreadableFile(
+                f"has metadata in which {name} is {_shown(metadata[name])}, expected a number"
             ) from error
-    return content
+    return stated, state
 
 
-def _read_pickle(path: Path) -> Any:
-    try:
-        _refuse_unsafe_zip(path)
-        # Not weights_only=True: that reader rejects official files outright, as it refuses to fill
-        # dict subclasses it does not know. The unpickler passed here is the stricter one.
-        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=inert_pickle)
-    except CheckpointError:
-        raise
-    except Exception as error:  # a hostile or truncated file can fail anywhere inside the readers
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _read_torch_file(path: Path) -> tuple[Mapping[Any, Any], StateDict]:
+    with path.open("rb") as file:
+        content, entries = read_content(file)
+        weights = find_weights(content)
+        if not weights:
+            raise _no_weights(content)
+        for name, tensor in weights.items():
+            if not isinstance(tensor, StoredTensor):
+                raise _not_weights(name, tensor.name)
+            if tensor.storage.kind not in FLOATING:
+                raise _not_weights(name, tensor.storage.kind)
+        needed = 4 * sum(math.prod(tensor.shape) for tensor in set(weights.values()))
+        if needed > 2 * path.stat().st_size:
+            raise UnreadableFile(
+                f"has tensors that share their elements and take {needed} bytes apart; "
+                f"{SAVE_WEIGHTS}"
+            )
+        arrays = read_tensors(file, entries, weights)
+    state = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return content if isinstance(content, dict) else {}, state
+
+
+def _no_weights(content: Any) -> UnreadableFile:
+    if not isinstance(content, dict):
+        return UnreadableFile(
+            f'holds {_shown(content)}, expected a state dict or {{"net": state dict}}'
+        )
+    if "net" in content and not isinstance(content["net"], dict):
+        return UnreadableFile(f'has {_shown(content["net"])} as its "net", expected a state dict')
+    return UnreadableFile(f"holds no tensors; its keys are {_some(content)}")
+
+
+def _not_weights(name: str, what: str) -> UnreadableFile:
+    return UnreadableFile(
+        f"has a tensor {name!r} that is {what}; expected dense floating-point weights"
+    )
+
+
+def _num_heads(content: Mapping[Any, Any], path: Path) -> int | None:
+    stated = content.get("num_heads")
+    if stated is None:
+        return None
+    if not isinstance(stated, int) or isinstance(stated, bool) or not 1 <= stated <= MAX_HEADS:
         raise CheckpointError(
-            f"checkpoint {path} cannot be read: {reason}. "
-            "It may be truncated or not a PyTorch file; copy it again, or save its weights as "
-            ".safetensors"
-        ) from error
-
-
-def _refuse_unsafe_zip(path: Path) -> None:
-    """PyTorch stores its zip entries uncompressed; a compressed one can only be a decompression
-    bomb.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.infolist()
-    except zipfile.BadZipFile:
-        return  # the format before PyTorch 1.6, or damaged, which the reader will say
-    for entry in entries:
-        if entry.compress_type != zipfile.ZIP_STORED:
-            raise CheckpointError(
-                f"checkpoint {path}: entry {entry.filename!r} is compressed, which PyTorch never "
-                "writes; refused, as it may expand without bound"
-            )
-        if entry.filename.endswith("/constants.pkl"):
-            raise CheckpointError(
-                f"checkpoint {path} is a TorchScript archive, which holds code; save the network's "
-                "state_dict() instead"
-            )
-
-
-def _refuse_odd(tensors: Mapping[str, Tensor], path: Path) -> None:
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point() or tensor.layout != torch.strided:
-            raise CheckpointError(
-                f"checkpoint {path}: tensor {name} is {tensor.dtype}, {tensor.layout}; "
-                "expected dense floating-point weights"
-            )
+            f"checkpoint {path}: its num_heads is {_shown(stated)}, expected a whole number from 1 "
+            f"to {MAX_HEADS}"
+        )
+    return stated
 
 
 def _search_factor(content: Mapping[Any, Any], path: Path) -> float | None:
@@ -243,13 +275,38 @@ def _search_factor(content: Mapping[Any, Any], path: Path) -> float | None:
     is_number = isinstance(stated, (int, float)) and not isinstance(stated, bool)
     if not is_number or not 1 <= stated <= 20:
         raise CheckpointError(
-            f"checkpoint {path}: its search_factor is {stated!r}, expected a number from 1 to 20"
+            f"checkpoint {path}: its search_factor is {_shown(stated)}, expected a number from 1 "
+            "to 20"
         )
     return float(stated)
 
 
-def _to_float32(tensor: Tensor) -> Tensor:
-    return tensor.detach().float().contiguous()
+def _shown(value: Any) -> str:
+    """A value of the file for a message: short, and never walked through."""
+    if value is None or isinstance(value, (bool, int, float, str, bytes)):
+        text = repr(value)
+        return text if len(text) <= 40 else f"{text[:36]}..."
+    if isinstance(value, Inert):
+        return f"an object of {value.name!r}"
+    return "a tensor" if isinstance(value, StoredTensor) else f"a {type(value).__name__}"
+
+
+def _check_bounds(spec: ModelSpec) -> None:
+    for name, most in MOST.items():
+        if (value := getattr(spec, name)) > most:
+            raise CheckpointError(
+                f"checkpoint implies a network whose {name} is {value}, more than the {most} that "
+                "are taken: it is damaged, or not a MixFormerV2"
+            )
+
+
+def _check_memory(expected: Mapping[str, Tensor], path: Path) -> None:
+    needed = sum(4 * tensor.numel() for tensor in expected.values())
+    if needed > MAX_NETWORK_BYTES:
+        raise CheckpointError(
+            f"checkpoint {path} implies a network of {needed / 1e9:.1f} GB, more than the "
+            f"{MAX_NETWORK_BYTES / 1e9:.1f} GB that are taken: it is damaged, or not a MixFormerV2"
+        )
 
 
 def _check_against(expected: Mapping[str, Tensor], state: StateDict, path: str | Path) -> None:
