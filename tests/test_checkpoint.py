@@ -155,12 +155,14 @@ def test_a_search_factor_is_read_where_one_is_stated(
 @pytest.mark.parametrize(
     ("name", "stated", "shown"),
     [
-        *(("c.pth.tar", value, repr(value)) for value in (0, 0.99, 20.5, -3.5, True, "3.5", [3.5])),
+        *(("c.pth.tar", value, repr(value)) for value in (0, 0.99, 20.5, -3.5, True, "3.5")),
+        ("c.pth.tar", [3.5], "a list"),
         ("c.pth.tar", float("nan"), "nan"),
         ("c.pth.tar", float("inf"), "inf"),
         ("c.pth.tar", 10**400, "1000"),
-        ("c.pth.tar", torch.tensor(3.5), "tensor(3.5000)"),
-        *(("c.safetensors", text, text) for text in ("0", "21", "[3.5]")),
+        ("c.pth.tar", torch.tensor(3.5), "a tensor"),
+        *(("c.safetensors", text, text) for text in ("0", "21")),
+        ("c.safetensors", "[3.5]", "a list"),
         ("c.safetensors", "true", "True"),
         ("c.safetensors", "NaN", "nan"),
         ("c.safetensors", "Infinity", "inf"),
@@ -173,14 +175,16 @@ def test_a_search_factor_that_is_none_is_refused_with_file_and_value(
     state: State, name: str, stated: object, shown: str, tmp_path: Path
 ) -> None:
     path = save_stating(state, tmp_path / name, stated)
-    says = f"checkpoint {path}: .*search_factor is {re.escape(shown)}.* expected a number"
+    says = f"checkpoint {path}.* search_factor is {re.escape(shown)}.* expected a number"
     with pytest.raises(CheckpointError, match=says):
         read_checkpoint(path)
 
 
 def test_a_search_factor_of_a_foreign_class_is_refused_unrun(state: State, tmp_path: Path) -> None:
     path = save_stating(state, tmp_path / "c.pth.tar", Bomb(tmp_path / "crater"))
-    with pytest.raises(CheckpointError, match=r"search_factor is \{\}, expected a number from 1"):
+    with pytest.raises(
+        CheckpointError, match=r"search_factor is an object of 'posix\.system', expected"
+    ):
         read_checkpoint(path)
     assert not (tmp_path / "crater").exists()
 
@@ -250,7 +254,7 @@ def test_pickle_bomb_beside_the_weights_never_goes_off(
 def test_pickle_bomb_alone_is_refused_unexploded(tmp_path: Path) -> None:
     path = tmp_path / "c.pth.tar"
     torch.save(Bomb(tmp_path / "crater"), path)
-    with pytest.raises(CheckpointError, match="holds no tensors"):
+    with pytest.raises(CheckpointError, match=r"holds an object of 'posix.system', expected"):
         read_checkpoint(path)
     path.write_bytes(pickle.dumps(Bomb(tmp_path / "crater")))
     with pytest.raises(CheckpointError):
@@ -271,7 +275,7 @@ def test_compressed_entry_is_refused(state: State, tmp_path: Path) -> None:
     ):
         for name in stored.namelist():
             deflated.writestr(name, stored.read(name))
-    with pytest.raises(CheckpointError, match=r"entry '.*' is compressed, which PyTorch never"):
+    with pytest.raises(CheckpointError, match=r"an entry '.*' that is compressed, which"):
         read_checkpoint(tmp_path / "bomb.pt")
 
 
@@ -320,7 +324,7 @@ def test_file_truncated_anywhere_is_refused_by_name(state: State, tmp_path: Path
     content = whole.read_bytes()
     for kept in (1, 7, 100, len(content) // 2, len(content) - 100, len(content) - 1):
         cut.write_bytes(content[:kept])
-        with pytest.raises(CheckpointError, match=r"cut\.pth\.tar cannot be read.*truncated"):
+        with pytest.raises(CheckpointError, match=r"cut\.pth\.tar .*truncated or damaged: copy"):
             read_checkpoint(cut)
 
 
@@ -343,7 +347,7 @@ def test_flipped_byte_of_the_structure_never_gives_another_error(
 def test_text_file_is_refused(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"readme{suffix}"
     path.write_text("Not Found. Please log in to download this file.\n" * 40)
-    with pytest.raises(CheckpointError, match=rf"readme{suffix}.*(cannot be read|not a readable)"):
+    with pytest.raises(CheckpointError, match=rf"readme{suffix} is not a (file of|readable)"):
         read_checkpoint(path)
 
 
@@ -363,9 +367,12 @@ def test_folder_and_missing_file_are_refused(tmp_path: Path) -> None:
     ("content", "says"),
     [
         ([1, 2], "holds a list, expected a state dict"),
-        ({"net": [1, 2]}, 'its "net" is a list'),
+        ({"net": [1, 2]}, 'has a list as its "net", expected'),
         ({"net": {"epoch": 3}}, "holds no tensors; its keys are net"),
-        ({"net": {"w": torch.ones(2, dtype=torch.int64)}}, "tensor w is torch.int64"),
+        (
+            {"net": {"w": torch.ones(2, dtype=torch.int64)}},
+            "tensor 'w' that is LongStorage; expected dense",
+        ),
     ],
 )
 def test_file_without_weights_is_refused(content: object, says: str, tmp_path: Path) -> None:
