@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 MAX_FILE_BYTES = 2**32 - 2
 MAX_ENTRIES = 100_000
 #: Bytes that are read and summed at a time: few enough to stay in a CPU's cache.
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 1 << 17
 
 COPY_AGAIN = "it may be truncated or damaged: copy or download it again"
 SAVE_WEIGHTS = (
