@@ -22,6 +22,7 @@ from edge_tracker.errors import EdgeTrackerError, Int8Refused
 from edge_tracker.golden import GOLDEN, LIMITS, Golden
 from edge_tracker.normalise import MEAN_RGB, STD_RGB
 from edge_tracker.options import TrackerOptions
+from edge_tracker.spec import spec_to_dict
 from mixformerv2.checkpoint import build_network, read_checkpoint
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def convert_checkpoint(
             tracker = TrackerOptions(search_factor=stated.search_factor)
         tracker = tracker or TrackerOptions()
         source = {"checkpoint": checkpoint.name, "sha256": sha256_of(checkpoint)}
-        metadata = {"source_sha256": source["sha256"], **_as_text(asdict(network.spec))}
+        metadata = {"source_sha256": source["sha256"], **_as_text(spec_to_dict(network.spec))}
         progress.step()
         export_onnx(network, folder / "onnx" / "fp32", metadata)
         progress.step()
@@ -112,7 +113,7 @@ def convert_checkpoint(
         manifest: dict[str, Any] = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "model": asdict(network.spec),
+            "model": spec_to_dict(network.spec),
             "preprocessing": {
                 "input": "uint8 BGR, height x width x channel; all of this is inside the graphs",
                 "mean_rgb": MEAN_RGB,

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from edge_tracker.errors import BundleError
 from edge_tracker.options import TrackerOptions
-from edge_tracker.spec import ModelSpec
+from edge_tracker.spec import ModelSpec, spec_from_dict
 
 FORMAT = "edge_tracker.bundle"
 FORMAT_VERSION = 1
@@ -161,7 +161,7 @@ def open_bundle(path: str | Path) -> Bundle:
     try:
         bundle = Bundle(
             path=path,
-            spec=_record(ModelSpec, manifest["model"]),
+            spec=spec_from_dict(manifest["model"]),
             tracker_defaults=_record(TrackerOptions, manifest["tracker"]),
             artefacts=tuple(_artefact(entry, manifest["files"]) for entry in manifest["artefacts"]),
             manifest=manifest,
@@ -191,9 +191,6 @@ def _check_records(manifest: Mapping[str, Any]) -> None:
         counts = calibration["sources"].values()
         if not all(isinstance(number, int) for number in (*counts, calibration["seed"])):
             raise TypeError("calibration.sources and calibration.seed are not all whole numbers")
-    for name, value in manifest["model"].items():
-        if not (isinstance(value, int) and value > 0):
-            raise ValueError(f"model.{name} is {value!r}, expected a positive whole number")
 
 
 def sha256_of(file: Path) -> str:

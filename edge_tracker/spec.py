@@ -5,7 +5,7 @@ device.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 #: Order of the edges in every array of edges this package hands out.
@@ -87,13 +87,34 @@ class ModelSpec:
         return (targets, self.depth, 2, self.num_heads, 2 * self.template_tokens, self.head_dim)
 
 
-def spec_from_dict(content: Mapping[str, Any]) -> ModelSpec:
-    """The inverse of `dataclasses.asdict`, also of what JSON made of it.
+def spec_to_dict(spec: ModelSpec) -> dict[str, Any]:
+    """Plain values for JSON; a network with a patch embedding has no entry "stem"."""
+    content = asdict(spec)
+    if spec.stem is None:
+        del content["stem"]
+    return content
 
-    Raises TypeError or KeyError for content that is something else.
+
+def spec_from_dict(content: Mapping[str, Any]) -> ModelSpec:
+    """The inverse of `spec_to_dict`, also of what JSON made of it.
+
+    Raises ValueError, TypeError or KeyError for content that is something else.
     """
-    stem = content.get("stem")
-    if stem is not None:
-        stages = tuple(StemStage(**stage) for stage in stem["stages"])
-        stem = ConvStem(**{**stem, "stages": stages})
-    return ModelSpec(**{**content, "stem": stem})
+    numbers = dict(content)
+    stem = numbers.pop("stem", None)
+    _check_counts("", numbers)
+    if stem is None:
+        return ModelSpec(**numbers)
+    for place, stage in enumerate(stem["stages"]):
+        _check_counts(f"stem.stages[{place}].", stage)
+    if not isinstance(stem["fine"], bool):
+        raise ValueError(f"stem.fine is {stem['fine']!r}, expected true or false")
+    _check_counts("stem.", {"channels": stem["channels"]})
+    stages = tuple(StemStage(**stage) for stage in stem["stages"])
+    return ModelSpec(**numbers, stem=ConvStem(**{**stem, "stages": stages}))
+
+
+def _check_counts(prefix: str, numbers: Mapping[str, Any]) -> None:
+    for name, value in numbers.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"model.{prefix}{name} is {value!r}, expected a positive whole number")
