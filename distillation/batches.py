@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from distillation.convolutional_teacher import ConvolutionalTeacher
 from distillation.recipe import RecipeError
 from distillation.sample import SampleSource
+from distillation.stem_features import StemFeatures
 
 #: After so many batches a sample comes back: rendering costs half as much as training on it.
 REUSE_AFTER_BATCHES = 16
@@ -26,7 +27,7 @@ PREFETCHED_BATCHES = 16
 
 class Batch(NamedTuple):
     """templates: (B, 2, Ht, Wt, 3), search: (B, Hs, Ws, 3), uint8 BGR; edges: (B, 4); present: (B,)
-    bool.
+    bool. Of a frozen stem, in place of the images, its float16 features: (B, 2, Nt, F), (B, Ns, F).
 
     features: (B', grid * grid, channels) of the convolutional teacher for the first B' samples, or
     None.
@@ -41,7 +42,7 @@ class Batch(NamedTuple):
 
 class Batches(Dataset[Batch]):
     """uses: one part in `uses` of each batch is new; the others are earlier batches' samples, every
-    second time mirrored.
+    second time mirrored. Features of a stem cannot be mirrored, and come back as they are.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Batches(Dataset[Batch]):
         batch_size: int,
         teacher: ConvolutionalTeacher | None,
         *,
+        stem: StemFeatures | None = None,
         uses: int = 1,
         rank: int = 0,
         world: int = 1,
@@ -61,7 +63,7 @@ class Batches(Dataset[Batch]):
             )
         self.open_source = open_source
         self._source: SampleSource | None = None
-        self.teacher = teacher
+        self.teacher, self.stem = teacher, stem
         self.uses = uses
         self.rank, self.world = rank, world
         self.new_samples = batch_size // world // uses
@@ -71,7 +73,7 @@ class Batches(Dataset[Batch]):
         parts = []
         for use in range(self.uses):
             part = self._new_samples(step - use * REUSE_AFTER_BATCHES)
-            parts.append(_mirrored(part) if use % 2 else part)
+            parts.append(_mirrored(part) if use % 2 and self.stem is None else part)
         templates, search, edges, present, _ = zip(*parts, strict=True)
         return Batch(
             torch.cat(templates),
@@ -99,9 +101,14 @@ class Batches(Dataset[Batch]):
         samples = [self._source.render(first + i) for i in range(self.new_samples)]
         search = np.stack([s.search for s in samples])
         features = None if self.teacher is None else self.teacher.features(search)
+        templates = np.stack([[s.template, s.online_template] for s in samples])
+        seen_templates, seen_search = torch.from_numpy(templates), torch.from_numpy(search)
+        if self.stem is not None:
+            seen_templates = torch.stack([self.stem(pair) for pair in templates])
+            seen_search = self.stem(search)
         return Batch(
-            torch.from_numpy(np.stack([[s.template, s.online_template] for s in samples])),
-            torch.from_numpy(search),
+            seen_templates,
+            seen_search,
             torch.from_numpy(np.stack([s.edges for s in samples])),
             torch.tensor([s.present for s in samples]),
             None if features is None else torch.from_numpy(features),

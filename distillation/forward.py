@@ -7,9 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from distillation.batches import Batch
 from distillation.teacher import MixViT
 from edge_tracker.normalise import MEAN_RGB, STD_RGB
 from mixformerv2.model import PREDICTION_TOKENS, MixFormerV2
+from mixformerv2.stem import StemEmbed
 
 #: Per block, the factors of its attention branch and of its MLP branch, each (B, 1, 1).
 BranchGains = list[tuple[Tensor, Tensor]]
@@ -37,13 +39,20 @@ def run_network(
 ) -> Output:
     """The network as `MixFormerV2.forward` runs it, keeping the streams.
 
-    templates: (B, 2, 3, Ht, Wt), search: (B, 3, Hs, Ws), both as `normalise_batch` gives them.
+    templates: (B, 2, 3, Ht, Wt), search: (B, 3, Hs, Ws), both as `network_inputs` gives them, or
+    the stem's features (B, 2, Nt, F), (B, Ns, F).
     last_stream: False leaves the last block's stream out, which saves most of that block: its
     other tokens lead nowhere.
     """
     backbone = network.backbone
-    template_tokens = backbone.embed_templates(templates[:, 0], templates[:, 1])
-    search_tokens = backbone.embed_search(search)
+    if search.ndim == 3:
+        assert isinstance(backbone.patch_embed, StemEmbed)
+        embed = backbone.patch_embed.from_features
+        template_tokens = backbone.place_templates(*(embed(t) for t in templates.unbind(1)))
+        search_tokens = backbone.place_search(embed(search))
+    else:
+        template_tokens = backbone.embed_templates(templates[:, 0], templates[:, 1])
+        search_tokens = backbone.embed_search(search)
     if isinstance(network, MixViT):
         search_tokens = search_tokens[:, :-PREDICTION_TOKENS]
     x = torch.cat([template_tokens, search_tokens], dim=1)
@@ -62,6 +71,13 @@ def run_network(
         return Output(network.edge_logits(x[:, count:]), None, streams)
     edge_logits, score_logit = network.predict(x[:, -PREDICTION_TOKENS:])
     return Output(edge_logits, score_logit, streams)
+
+
+def network_inputs(batch: Batch) -> tuple[Tensor, Tensor]:
+    """A batch's templates and search as `run_network` takes them."""
+    if batch.search.is_floating_point():
+        return batch.templates.float(), batch.search.float()
+    return normalise_batch(batch.templates), normalise_batch(batch.search)
 
 
 def normalise_batch(images_bgr: Tensor) -> Tensor:

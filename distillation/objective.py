@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from distillation import losses
 from distillation.batches import Batch
-from distillation.forward import BranchGains, Output, normalise_batch, run_network
+from distillation.forward import BranchGains, Output, network_inputs, run_network
 from distillation.recipe import Recipe
 from distillation.teacher import MixViT
 from mixformerv2.model import MixFormerV2
@@ -60,7 +60,7 @@ class Objective(nn.Module):
         return self
 
     def forward(self, batch: Batch, branch_gains: BranchGains | None = None) -> dict[str, Tensor]:
-        templates, search = normalise_batch(batch.templates), normalise_batch(batch.search)
+        templates, search = network_inputs(batch)
         output = run_network(
             self.network,
             templates,

@@ -30,13 +30,17 @@ from distillation.convolutional_teacher import ConvolutionalTeacher
 from distillation.curves import draw_curves
 from distillation.forward import BranchGains, draw_branch_gains
 from distillation.networks import build_teacher, build_trained
-from distillation.objective import Objective
+from distillation.objective import Objective, pretrained_stem
 from distillation.optimizers import build_optimizers, scale_learning_rates
 from distillation.recipe import Recipe, RecipeError, SourceKind
 from distillation.run_folder import CHECKPOINT, CURVES, LOG, load_run, save_run, truncate_log
 from distillation.schedule import branch_gain, learning_rate_factor
 from distillation.sources import open_source
+from distillation.stem_features import StemFeatures
+from distillation.teacher import MixViT
 from distillation.validation import open_validation, validate_all
+from mixformerv2.model import MixFormerV2
+from mixformerv2.stem import StemEmbed
 
 LOG_EVERY_STEPS = 20
 
@@ -84,7 +88,13 @@ def train(
         held_out = open_validation(recipe, data)
     wrapped: nn.Module = nn.parallel.DistributedDataParallel(objective) if world > 1 else objective
     batches = Batches(
-        source, recipe.batch_size, features, uses=recipe.sample_uses, rank=rank, world=world
+        source,
+        recipe.batch_size,
+        features,
+        stem=open_stem(recipe, network, frozen, device),
+        uses=recipe.sample_uses,
+        rank=rank,
+        world=world,
     )
     # Without instructions for it, a CPU computes in bfloat16 ten times slower than in float32.
     mixed_precision = recipe.bfloat16 and (
@@ -153,6 +163,30 @@ def open_convolutional_teacher(recipe: Recipe, path: Path | None) -> Convolution
     if path is None:
         return None
     return ConvolutionalTeacher(path, math.isqrt(recipe.student.search_tokens))
+
+
+def open_stem(
+    recipe: Recipe,
+    network: MixFormerV2 | MixViT,
+    teacher: MixFormerV2 | MixViT | None,
+    device: torch.device,
+) -> StemFeatures | None:
+    """Where a CPU trains over a frozen stem; a GPU takes less time for the stem than for a copy.
+
+    A teacher needs the images, unless its stem is the same.
+    """
+    embedding = network.backbone.patch_embed
+    if not isinstance(embedding, StemEmbed) or not recipe.frozen_stem or device.type != "cpu":
+        return None
+    stems = [pretrained_stem(net) for net in (network, teacher) if net is not None]
+    first, *others = stems
+    if any(
+        other.keys() != first.keys() or any(not other[n].equal(first[n]) for n in first)
+        for other in others
+    ):
+        return None
+    spec = recipe.student
+    return StemFeatures(embedding, {spec.template_size_px, spec.search_size_px})
 
 
 def gains_at(recipe: Recipe, step: int, samples: int, device: torch.device) -> BranchGains | None:

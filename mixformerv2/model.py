@@ -212,14 +212,19 @@ class Backbone(nn.Module):
 
     def embed_templates(self, template: Tensor, online_template: Tensor) -> Tensor:
         """-> (B, 2 Nt, C), the template's tokens first."""
-        tokens = [
-            self.patch_embed(image) + self.pos_embed_t for image in (template, online_template)
-        ]
-        return torch.cat(tokens, dim=1)
+        return self.place_templates(self.patch_embed(template), self.patch_embed(online_template))
 
     def embed_search(self, search: Tensor) -> Tensor:
         """-> (B, Ns + 4, C), the prediction tokens last."""
-        tokens = self.patch_embed(search) + self.pos_embed_s
+        return self.place_search(self.patch_embed(search))
+
+    def place_templates(self, template_tokens: Tensor, online_tokens: Tensor) -> Tensor:
+        """(B, Nt, C) of each template -> (B, 2 Nt, C) with their positions."""
+        return torch.cat([t + self.pos_embed_t for t in (template_tokens, online_tokens)], dim=1)
+
+    def place_search(self, tokens: Tensor) -> Tensor:
+        """(B, Ns, C) -> (B, Ns + 4, C) with their positions, the prediction tokens behind."""
+        tokens = tokens + self.pos_embed_s
         predictions = self.reg_tokens + self.pos_embed_reg
         return torch.cat([tokens, predictions.expand(tokens.shape[0], -1, -1)], dim=1)
 

@@ -127,17 +127,35 @@ class StemEmbed(nn.Module):
         self._shift: Tensor
 
     def forward(self, image: Tensor) -> Tensor:
+        x, fine = self._stages(image)
+        x = self.proj(x)
+        if fine is not None and self.fine is not None:
+            x = x + self.fine(fine)
+        return self.norm(_as_tokens(x))
+
+    def features(self, image: Tensor) -> Tensor:
+        """What the pre-trained stages say of an image, (B, tokens, F): all that `from_features`
+        needs. F holds the channels at stride 16, then those of the four places at stride 8.
+        """
+        x, fine = self._stages(image)
+        features = [x] if fine is None else [x, F.pixel_unshuffle(fine, 2)]
+        return _as_tokens(torch.cat(features, dim=1))
+
+    def from_features(self, features: Tensor) -> Tensor:
+        """(B, tokens, F) -> (B, tokens, C), as `forward` of the image."""
+        weights = [conv.weight.flatten(1) for conv in (self.proj, self.fine) if conv is not None]
+        return self.norm(F.linear(features, torch.cat(weights, dim=1), self.proj.bias))
+
+    def _stages(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """-> channels at stride 16, and at stride 8 where they are mixed in."""
         x = image if self._gain is None else image * self._gain
         x = F.relu6(self.bn0(self.stem(x + self._shift)))
         fine = None
         for number, block in enumerate(self.blocks):
             x = block(x)
-            if self.fine is not None and number == self._fine_after:
-                fine = self.fine(x)
-        x = self.proj(x)
-        if fine is not None:
-            x = x + fine
-        return self.norm(x.reshape(-1, x.shape[1], x.shape[2] * x.shape[3]).transpose(1, 2))
+            if number == self._fine_after:
+                fine = x
+        return x, fine if self.fine is not None else None
 
     def fold(self) -> None:
         """In place, exact: batch normalisation into the convolution before it, and the first one
@@ -163,3 +181,8 @@ def _fuse(conv: nn.Conv2d, norm: FixedBatchNorm) -> None:
         bias = norm.bias.double() - norm.running_mean.double() * gain
         conv.weight.copy_(conv.weight.double() * gain.view(-1, 1, 1, 1))
         conv.bias = nn.Parameter(bias.to(conv.weight.dtype))
+
+
+def _as_tokens(maps: Tensor) -> Tensor:
+    """(B, C, height, width) -> (B, tokens in row-major order, C)."""
+    return maps.reshape(-1, maps.shape[1], maps.shape[2] * maps.shape[3]).transpose(1, 2)
