@@ -148,7 +148,10 @@ WRONG_MANIFESTS: dict[str, tuple[Edit, str]] = {
     "model without bins": (lambda m: m["model"].pop("bins"), "bins"),
     "unknown field of model": (lambda m: m["model"].update(colour=1), "colour"),
     "width in words": (lambda m: m["model"].update(width="wide"), "width|template_kv|TypeError"),
-    "negative depth": (lambda m: m["model"].update(depth=-4), "template_kv of onnx/fp32"),
+    "negative depth": (
+        lambda m: m["model"].update(depth=-4),
+        "model.depth is -4, expected a positive",
+    ),
     "another search size": (lambda m: m["model"].update(search_size_px=96), "search of onnx/fp32"),
     "another template size": (
         lambda m: m["model"].update(template_size_px=32),
