@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from benchmarks.interleaved import median_ratio, time_in_turn
 from edge_tracker import Bundle, open_bundle
-from edge_tracker.backend import BackendChoice, Graphs
-from edge_tracker.backends.openvino_backend import OpenVinoGraph, openvino_core
-from edge_tracker.golden import load_golden, measure_parity
+from edge_tracker.backends.choice import BackendChoice, Graphs
+from edge_tracker.backends.openvino import OpenVinoGraph, openvino_core
+from edge_tracker.measure.parity import load_golden, measure_parity
 
 
 def main() -> None:

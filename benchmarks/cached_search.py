@@ -24,11 +24,11 @@ import openvino as ov
 import torch
 
 from benchmarks.interleaved import median_difference, median_ratio, time_in_turn
-from benchmarks.uncut import export_uncut
+from benchmarks.whole_network import export_uncut
 from converters.convert import convert_checkpoint
 from edge_tracker import EdgeTracker
-from edge_tracker.backend import open_graphs
-from edge_tracker.backends.openvino_backend import openvino_core
+from edge_tracker.backends.choice import open_graphs
+from edge_tracker.backends.openvino import openvino_core
 from mixformerv2.geometries import GEOMETRIES
 from mixformerv2.model import MixFormerV2
 

@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edge_tracker import EdgeTracker
-from edge_tracker.bench.latency import Pace
-from edge_tracker.commands.arguments import positive_int
-from edge_tracker.synthetic_clip import render_clip
+from edge_tracker.cli.arguments import positive_int
+from edge_tracker.measure.bench.latency import Pace
+from edge_tracker.video.rendered_clip import render_clip
 
 #: Round trips longer than this many times the shortest count as those of cores that are far apart.
 FAR = 2.0

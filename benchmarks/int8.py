@@ -22,20 +22,20 @@ import openvino as ov
 import torch
 
 from benchmarks.interleaved import median_ratio, time_in_turn
-from benchmarks.uncut import export_uncut
+from benchmarks.whole_network import export_uncut
 from calibration.quantise import quantise_openvino
 from calibration.samples import CalibrationSamples
 from converters.artefacts import describe_artefact
-from converters.bundle_folder import write_manifest
 from converters.convert import convert_checkpoint
 from edge_tracker import Bundle, EdgeTracker, open_bundle
-from edge_tracker.backend import open_graphs
-from edge_tracker.golden import load_golden
+from edge_tracker.backends.choice import open_graphs
+from edge_tracker.bundle.writing import write_manifest
+from edge_tracker.measure.parity import load_golden
 from edge_tracker.options import TrackerOptions
-from edge_tracker.synthetic_clip import render_clip
+from edge_tracker.video.rendered_clip import render_clip
 from mixformerv2.geometries import GEOMETRIES
 from mixformerv2.model import MixFormerV2
-from mixformerv2.uncut_tracker import UncutTracker
+from mixformerv2.pytorch_tracker import UncutTracker
 
 
 def main(argv: Sequence[str] | None = None) -> None:

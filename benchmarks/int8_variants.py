@@ -25,14 +25,14 @@ import openvino as ov
 from nncf import AdvancedQuantizationParameters, AdvancedSmoothQuantParameters, IgnoredScope
 
 from benchmarks.interleaved import median_ratio, time_in_turn
+from calibration.footage import find_sources
 from calibration.quantise import HEADS, Feeds, chosen_layers, layer_names
 from calibration.samples import CalibrationSamples, load_samples
-from calibration.sources import find_sources
 from edge_tracker import open_bundle
-from edge_tracker.backends.openvino_backend import openvino_core
-from edge_tracker.bundle import GRAPHS
-from edge_tracker.decode import decode_edges
-from edge_tracker.golden import edge_kl
+from edge_tracker.backends.openvino import openvino_core
+from edge_tracker.bundle.manifest import GRAPHS
+from edge_tracker.measure.parity import edge_kl
+from edge_tracker.rules.decode import decode_edges
 
 ROUNDS = 60
 FLOAT_TYPE = (

@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from calibration.samples import CalibrationSamples
-from edge_tracker.backend import Graphs, backend_of_format, open_graphs
-from edge_tracker.bundle import open_bundle
-from edge_tracker.decode import decode_edges
+from edge_tracker.backends.choice import Graphs, backend_of_format, open_graphs
+from edge_tracker.bundle.manifest import open_bundle
 from edge_tracker.errors import CalibrationError
-from edge_tracker.evaluation.evaluate import evaluate
-from edge_tracker.evaluation.metrics import box_overlaps
-from edge_tracker.golden import edge_kl, run_cases
+from edge_tracker.measure.evaluation.evaluate import evaluate
+from edge_tracker.measure.evaluation.metrics import box_overlaps
+from edge_tracker.measure.parity import edge_kl, run_cases
+from edge_tracker.rules.decode import decode_edges
 
 LATENCY_ROUNDS = 40
 

@@ -13,7 +13,6 @@ from typing import Any
 import onnx
 
 from calibration.accuracy import Accuracy, measure_accuracy
-from calibration.material import FoundMaterial, Material, record_material
 from calibration.quantise import (
     INT8_OPSET,
     Models,
@@ -26,11 +25,12 @@ from calibration.quantise import (
 from calibration.recording import NUM_SAMPLES
 from calibration.samples import MIN_SAMPLES, CalibrationSamples
 from calibration.sensitivity import layer_sensitivity
+from calibration.split import FoundMaterial, Material, record_material
 from converters.artefacts import describe_artefact, replay_golden
-from converters.bundle_folder import write_manifest
 from converters.progress import Progress
-from edge_tracker.bundle import GRAPHS
-from edge_tracker.golden import Golden
+from edge_tracker.bundle.manifest import GRAPHS
+from edge_tracker.bundle.writing import write_manifest
+from edge_tracker.measure.parity import Golden
 from edge_tracker.tracker import EdgeTracker
 
 MAX_AUC_DROP = 0.01

@@ -26,8 +26,8 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 from calibration.samples import CalibrationSamples
 from converters.to_onnx import save_sharing_weights
 from converters.to_openvino import save_models
-from edge_tracker.backends.openvino_backend import openvino_core
-from edge_tracker.bundle import GRAPHS
+from edge_tracker.backends.openvino import openvino_core
+from edge_tracker.bundle.manifest import GRAPHS
 from edge_tracker.errors import CalibrationError
 
 #: Scales of quantisers may be float16 from here on.

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from calibration.footage import Source, find_sources
 from calibration.samples import MIN_SAMPLES, CalibrationSamples
-from calibration.sources import Source, find_sources
-from edge_tracker.boxes import Box, box_iou, checked_box
-from edge_tracker.bundle import Bundle
-from edge_tracker.crop import Image, crop_square
+from edge_tracker.bundle.manifest import Bundle
 from edge_tracker.errors import CalibrationError, EdgeTrackerError
-from edge_tracker.online_template import OnlineTemplate
+from edge_tracker.rules.boxes import Box, box_iou, checked_box
+from edge_tracker.rules.crop import Image, crop_square
+from edge_tracker.rules.online_template import OnlineTemplate
 from edge_tracker.tracker import EdgeTracker
 
 NUM_SAMPLES = 256

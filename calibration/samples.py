@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tracker.atomic_file import replacing
+from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.errors import CalibrationError
-from edge_tracker.spec import ModelSpec
 
 #: Fewer tell too little about the range of an activation.
 MIN_SAMPLES = 32

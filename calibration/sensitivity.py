@@ -13,8 +13,8 @@ from onnx.numpy_helper import from_array, to_array
 
 from calibration.quantise import Models
 from calibration.samples import CalibrationSamples
-from edge_tracker.bundle import GRAPHS
-from edge_tracker.golden import edge_kl
+from edge_tracker.bundle.manifest import GRAPHS
+from edge_tracker.measure.parity import edge_kl
 
 #: Crops that the layers are compared on.
 NUM_CROPS = 24

@@ -12,17 +12,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from converters.artefacts import describe_artefact, replay_golden
-from converters.bundle_folder import replacing_folder, write_manifest
-from converters.golden import make_golden
+from converters.golden_cases import make_golden
 from converters.progress import OnStep, Progress
 from converters.to_onnx import export_onnx
 from converters.to_openvino import convert_to_openvino
-from edge_tracker.bundle import FORMAT, FORMAT_VERSION, Bundle, Parity, open_bundle, sha256_of
+from edge_tracker.bundle.manifest import (
+    FORMAT,
+    FORMAT_VERSION,
+    Bundle,
+    Parity,
+    open_bundle,
+    sha256_of,
+)
+from edge_tracker.bundle.spec import spec_to_dict
+from edge_tracker.bundle.writing import replacing_folder, write_manifest
 from edge_tracker.errors import EdgeTrackerError, Int8Refused
-from edge_tracker.golden import GOLDEN, LIMITS, Golden
-from edge_tracker.normalise import MEAN_RGB, STD_RGB
+from edge_tracker.measure.parity import GOLDEN, LIMITS, Golden
 from edge_tracker.options import TrackerOptions
-from edge_tracker.spec import spec_to_dict
+from edge_tracker.rules.normalise import MEAN_RGB, STD_RGB
 from mixformerv2.checkpoint import build_network, read_checkpoint
 
 if TYPE_CHECKING:
@@ -83,7 +90,7 @@ def convert_checkpoint(
     int8_formats = tuple(kind for kind in TARGETS if kind in targets)
     if int8 is not None:
         from calibration.int8 import add_int8, int8_steps
-        from calibration.material import find_material
+        from calibration.split import find_material
 
         found = find_material(int8.calibration, int8.judged_on)
         steps += int8_steps(int8_formats)

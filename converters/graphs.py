@@ -11,7 +11,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from edge_tracker.normalise import MEAN_RGB, STD_RGB
+from edge_tracker.rules.normalise import MEAN_RGB, STD_RGB
 from mixformerv2.model import Attention, MixFormerV2
 from mixformerv2.stem import StemEmbed
 

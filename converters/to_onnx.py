@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from onnx.external_data_helper import set_external_data
 
 from converters.graphs import SearchGraph, TemplateGraph, fold_for_export
+from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.errors import EdgeTrackerError
-from edge_tracker.spec import ModelSpec
 from mixformerv2.model import MixFormerV2
 
 #: Common ground of TensorRT, OpenVINO and ONNX Runtime.

@@ -11,8 +11,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from distillation.recipe import RecipeError
-from distillation.recipes import read_recipe, recipe_names
+from distillation.recipes.named import read_recipe, recipe_names
+from distillation.recipes.recipe import RecipeError
 from edge_tracker.errors import EdgeTrackerError
 
 
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace, console: Console) -> None:
-    from distillation.train import train
+    from distillation.training.train import train
 
     changes = {"steps": options.steps, "seed": options.seed}
     recipe = replace(
@@ -58,7 +58,7 @@ def _train(options: argparse.Namespace, console: Console) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from distillation.evaluate import evaluate_checkpoint
+    from distillation.checkpoint_accuracy import evaluate_checkpoint
 
     if options.initial is None or len(options.data) != 1:
         raise RecipeError("evaluate needs --initial CHECKPOINT and one --data folder=FOLDER")

@@ -14,14 +14,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from distillation.batches import Batch
-from distillation.curves import VALIDATION_PREFIX, draw_comparison
-from distillation.networks import build_trained
-from distillation.recipe import Recipe
-from distillation.recipes import named_recipe
-from distillation.run_folder import CHECKPOINT, LOG
-from distillation.train import train
-from distillation.validation import open_validation, validate
+from distillation.data.batches import Batch
+from distillation.networks.building import build_trained
+from distillation.recipes.named import named_recipe
+from distillation.recipes.recipe import Recipe
+from distillation.training.curves import VALIDATION_PREFIX, draw_comparison
+from distillation.training.run_folder import CHECKPOINT, LOG
+from distillation.training.train import train
+from distillation.training.validation import open_validation, validate
 
 HELD_OUT_SAMPLES = 2048
 

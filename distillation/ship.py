@@ -7,7 +7,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from distillation.run_folder import tracking_search_factor
+from distillation.training.run_folder import tracking_search_factor
 from edge_tracker.atomic_file import replacing
 from mixformerv2.checkpoint import build_network, read_checkpoint
 

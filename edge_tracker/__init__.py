@@ -9,11 +9,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from edge_tracker.version import __version__
 
 if TYPE_CHECKING:
-    from edge_tracker.bench.benchmark import benchmark
-    from edge_tracker.bundle import Bundle, open_bundle
+    from edge_tracker.bundle.manifest import Bundle, open_bundle
     from edge_tracker.cv2_adapter import Cv2Tracker
     from edge_tracker.errors import (
         BackendUnavailable,
@@ -27,11 +26,12 @@ if TYPE_CHECKING:
         NotInitialised,
         VideoError,
     )
-    from edge_tracker.evaluation.evaluate import evaluate
-    from edge_tracker.evaluation.result import Evaluation
+    from edge_tracker.measure.bench.benchmark import benchmark
+    from edge_tracker.measure.evaluation.evaluate import evaluate
+    from edge_tracker.measure.evaluation.result import Evaluation
+    from edge_tracker.measure.verify import verify
     from edge_tracker.options import TrackerOptions
     from edge_tracker.tracker import EdgeTracker, TrackResult
-    from edge_tracker.verification import verify
 
 __all__ = [
     "BackendUnavailable",
@@ -58,16 +58,16 @@ __all__ = [
 ]
 
 _HOME = {
-    "Bundle": "bundle",
+    "Bundle": "bundle.manifest",
     "Cv2Tracker": "cv2_adapter",
     "EdgeTracker": "tracker",
-    "Evaluation": "evaluation.result",
+    "Evaluation": "measure.evaluation.result",
     "TrackResult": "tracker",
     "TrackerOptions": "options",
-    "benchmark": "bench.benchmark",
-    "evaluate": "evaluation.evaluate",
-    "open_bundle": "bundle",
-    "verify": "verification",
+    "benchmark": "measure.bench.benchmark",
+    "evaluate": "measure.evaluation.evaluate",
+    "open_bundle": "bundle.manifest",
+    "verify": "measure.verify",
 }
 
 

@@ -1,5 +1,5 @@
 import sys
 
-from edge_tracker.cli import main
+from edge_tracker.cli.main import main
 
 sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_tracker.crop import Image
+from edge_tracker.rules.crop import Image
 from edge_tracker.tracker import EdgeTracker
 
 

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from edge_tracker.backend import BackendChoice, open_graphs
-from edge_tracker.boxes import Box, box_from_edges, checked_box, clip_box
-from edge_tracker.bundle import Bundle, open_bundle
-from edge_tracker.compiled_graph import CopyTimes
-from edge_tracker.crop import Image, crop_square
-from edge_tracker.decode import decode_edges
+from edge_tracker.backends.choice import BackendChoice, open_graphs
+from edge_tracker.backends.graph import CopyTimes
+from edge_tracker.bundle.manifest import Bundle, open_bundle
 from edge_tracker.errors import EdgeTrackerError, NotInitialised
-from edge_tracker.frame import as_bgr
-from edge_tracker.online_template import OnlineTemplate
 from edge_tracker.options import TrackerOptions
+from edge_tracker.rules.boxes import Box, box_from_edges, checked_box, clip_box
+from edge_tracker.rules.crop import Image, crop_square
+from edge_tracker.rules.decode import decode_edges
+from edge_tracker.rules.frame import as_bgr
+from edge_tracker.rules.online_template import OnlineTemplate
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from converters.convert import convert_checkpoint
 from edge_tracker import EdgeTracker
-from edge_tracker.track import track_video
-from edge_tracker.video import open_frames
+from edge_tracker.video.frames import open_frames
+from edge_tracker.video.track import track_video
 
 
 def main(argv: Sequence[str] | None = None) -> None:

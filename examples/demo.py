@@ -18,19 +18,19 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from edge_tracker.backend import BACKENDS, BackendChoice
-from edge_tracker.boxes import Box, box_iou
-from edge_tracker.commands.printing import print_table, progress_bar
-from edge_tracker.draw import annotate, filmstrip, mark_truth
+from edge_tracker.backends.choice import BACKENDS, BackendChoice
+from edge_tracker.cli.printing import print_table, progress_bar
 from edge_tracker.errors import EdgeTrackerError
-from edge_tracker.synthetic_clip import render_clip
-from edge_tracker.track import TrackSummary, track_video
+from edge_tracker.rules.boxes import Box, box_iou
 from edge_tracker.tracker import EdgeTracker, TrackResult
-from edge_tracker.video import mp4_writer, open_frames
+from edge_tracker.video.draw import annotate, filmstrip, mark_truth
+from edge_tracker.video.frames import mp4_writer, open_frames
+from edge_tracker.video.rendered_clip import render_clip
+from edge_tracker.video.track import TrackSummary, track_video
 
 if TYPE_CHECKING:
-    from edge_tracker.bundle import Bundle
-    from edge_tracker.crop import Image
+    from edge_tracker.bundle.manifest import Bundle
+    from edge_tracker.rules.crop import Image
 
 MODELS = Path(__file__).parent / "models"
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth.tar")

@@ -15,8 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from edge_tracker import EdgeTracker, open_bundle
-from edge_tracker.draw import annotate
-from edge_tracker.video import mp4_writer, open_frames
+from edge_tracker.video.draw import annotate
+from edge_tracker.video.frames import mp4_writer, open_frames
 
 
 def main(argv: Sequence[str] | None = None) -> None:

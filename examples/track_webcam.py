@@ -13,9 +13,9 @@ import argparse
 from collections.abc import Sequence
 
 from edge_tracker import EdgeTracker, EdgeTrackerError
-from edge_tracker.draw import annotate
-from edge_tracker.video import open_frames
-from edge_tracker.window import choose_box, require_display, show
+from edge_tracker.video.draw import annotate
+from edge_tracker.video.frames import open_frames
+from edge_tracker.video.window import choose_box, require_display, show
 
 
 def main(argv: Sequence[str] | None = None) -> None:

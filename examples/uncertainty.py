@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from edge_tracker import EdgeTracker, TrackResult
-from edge_tracker.video import open_frames
+from edge_tracker.video.frames import open_frames
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import trax
 
 from edge_tracker import EdgeTracker
-from edge_tracker.video import read_image
+from edge_tracker.video.frames import read_image
 
 
 def serve(tracker: EdgeTracker) -> None:

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from edge_tracker.bundle.spec import STEM_STRIDE, ConvStem, ModelSpec, StemStage
 from edge_tracker.errors import CheckpointError
-from edge_tracker.spec import STEM_STRIDE, ConvStem, ModelSpec, StemStage
 from mixformerv2.find_weights import find_weights
 from mixformerv2.model import MixFormerV2
 from mixformerv2.pickle_machine import Inert, StoredTensor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edge_tracker.spec import ConvStem, ModelSpec, StemStage
+from edge_tracker.bundle.spec import ConvStem, ModelSpec, StemStage
 
 BASE = ModelSpec(
     width=768,

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from edge_tracker.spec import ModelSpec
+from edge_tracker.bundle.spec import ModelSpec
 from mixformerv2.stem import StemEmbed
 
 PREDICTION_TOKENS = 4

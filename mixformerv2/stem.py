@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edge_tracker.normalise import MEAN_RGB, STD_RGB
-from edge_tracker.spec import ConvStem
+from edge_tracker.bundle.spec import ConvStem
+from edge_tracker.rules.normalise import MEAN_RGB, STD_RGB
 
 #: What the stem was trained on: (pixel - CENTRE) / SCALE, the same for each channel.
 PIXEL_CENTRE = 127.0

@@ -13,12 +13,13 @@ import torch
 
 from converters.convert import convert_checkpoint
 from converters.to_onnx import export_onnx
-from edge_tracker.bundle import Bundle
+from edge_tracker.bundle.manifest import Bundle
 from mixformerv2.geometries import GEOMETRIES, NANO
 from mixformerv2.model import MixFormerV2
-from tests.annotated_clips import write_sequence
-from tests.exported_networks import ExportedNetwork
-from tests.lively_networks import TINY, lively_network
+from tests.helpers.annotated_clips import write_sequence
+from tests.helpers.exported_networks import ExportedNetwork
+from tests.helpers.lively_networks import TINY, lively_network
+from tests.helpers.places import trained_checkpoint
 
 hypothesis.settings.register_profile(
     "repeatable", derandomize=True, database=None, deadline=None, max_examples=60
@@ -26,13 +27,6 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("repeatable")
 # A shell starts programs in the background with interrupts ignored; tests of Ctrl-C need them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-REPOSITORY = Path(__file__).parents[1]
-SHARED = REPOSITORY.parent / "shared"
-TRAINED_CHECKPOINTS = (
-    *sorted((REPOSITORY / "examples" / "models").glob("edge_nano.*")),
-    SHARED / "models" / "provisional_nano.pth.tar",
-)
 
 
 @pytest.fixture(scope="session")
@@ -126,10 +120,6 @@ def trained_or_lively_bundle(request: pytest.FixtureRequest) -> Bundle:
     name = "nano_bundle" if trained_checkpoint() is None else "trained_bundle"
     bundle: Bundle = request.getfixturevalue(name)
     return bundle
-
-
-def trained_checkpoint() -> Path | None:
-    return next((path for path in TRAINED_CHECKPOINTS if path.is_file()), None)
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_tracker.bundle import Bundle
-
-REPOSITORY = Path(__file__).parents[1]
+from edge_tracker.bundle.manifest import Bundle
+from tests.helpers.places import REPOSITORY
 
 # Imports that a device lacks fail, and the package comes from the wheel, not from the checkout.
 TRACK = """
@@ -27,7 +26,7 @@ sys.meta_path.insert(0, Absent())
 sys.path.insert(0, sys.argv[1])
 import edge_tracker
 from edge_tracker import EdgeTracker
-from edge_tracker.synthetic_clip import render_clip
+from edge_tracker.video.rendered_clip import render_clip
 
 assert edge_tracker.__file__.startswith(sys.argv[1]), edge_tracker.__file__
 first, *others = render_clip(frames=4)

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from converters.convert import convert_checkpoint
-from distillation.recipe import Jitter, recipe_to_dict
-from distillation.run_folder import tracking_search_factor
+from distillation.recipes.recipe import Jitter, recipe_to_dict
 from distillation.ship import ship
-from distillation.train import train
+from distillation.training.run_folder import tracking_search_factor
+from distillation.training.train import train
 from edge_tracker.errors import CheckpointError
 from mixformerv2.checkpoint import load_network, read_checkpoint
-from tests.distillation.conftest import RECIPE, SPEC
-from tests.lively_networks import lively_network
+from tests.helpers.lively_networks import lively_network
+from tests.helpers.small_training import RECIPE, SPEC
 
 CLOSE = replace(RECIPE, jitter=Jitter(search_factor=3.5))
 PAPERS = replace(RECIPE, data=("got10k", "lasot"))

@@ -15,8 +15,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.errors import CheckpointError
-from edge_tracker.spec import ModelSpec
 from mixformerv2.checkpoint import build_network, read_checkpoint
 from mixformerv2.model import MixFormerV2
 from tests.helpers.crafted_checkpoints import before_zip, dictionary, tensor, zipped

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from edge_tracker.errors import CheckpointError
 from mixformerv2.checkpoint import load_network, read_checkpoint
 from mixformerv2.model import MixFormerV2
-from tests.lively_networks import TINY, lively_network
+from tests.helpers.lively_networks import TINY, lively_network
 
 State = dict[str, Tensor]
 

@@ -1,0 +1,1 @@
+"""ONNX pair -> TensorRT engines, on the device that will run them."""

@@ -1,0 +1,1 @@
+"""What is trained on: images and sequences on disk, rendered samples, batches."""

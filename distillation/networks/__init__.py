@@ -1,0 +1,1 @@
+"""Students and teachers: built from checkpoints, made smaller, run for training."""

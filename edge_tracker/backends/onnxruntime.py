@@ -1,0 +1,78 @@
+"""ONNX Runtime: the reference, and any CPU that has nothing faster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from edge_tracker.backends.graph import Arrays
+from edge_tracker.bundle.manifest import Artefact, Bundle
+from edge_tracker.errors import BackendUnavailable
+
+
+class OrtGraph:
+    """One ONNX graph; `template_kv` is an ordinary array here."""
+
+    def __init__(self, session: ort.InferenceSession, background: ThreadPoolExecutor) -> None:
+        self._session = session
+        self._background = background
+        self.input_names = frozenset(tensor.name for tensor in session.get_inputs())
+        self._output_names = [output.name for output in session.get_outputs()]
+
+    def run(self, inputs: Arrays) -> Arrays:
+        outputs = self._session.run(self._output_names, dict(inputs))
+        return dict(zip(self._output_names, outputs, strict=True))
+
+    def start(self, inputs: Arrays) -> Callable[[], Arrays]:
+        own = {name: np.array(value) for name, value in inputs.items()}
+        return self._background.submit(self.run, own).result
+
+    def time_copies(self) -> None:
+        """On a CPU nothing is copied to a device; of others ONNX Runtime does not tell."""
+
+    def close(self) -> None:
+        self._background.shutdown(wait=True)
+
+
+def compile_graphs(
+    bundle: Bundle,
+    artefact: Artefact,
+    device: str | None,
+    num_threads: int | None,
+    cache_dir: str | Path | None,
+) -> tuple[OrtGraph, OrtGraph, str]:
+    """Both graphs (template, search) and the device they run on: "CPU", or another that is asked
+    for by the first part of its execution provider's name, such as "CUDA". `cache_dir` has no
+    meaning here.
+
+    Raises BackendUnavailable for a device that this ONNX Runtime does not have, or a model that it
+    refuses.
+    """
+    del cache_dir
+    device = device or "CPU"
+    provider = f"{device}ExecutionProvider"
+    if provider not in ort.get_available_providers():
+        available = [
+            name.removesuffix("ExecutionProvider") for name in ort.get_available_providers()
+        ]
+        raise BackendUnavailable(
+            f"onnxruntime has no device {device!r} here: choose {', '.join(available)}"
+        )
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if num_threads is not None:
+        options.intra_op_num_threads = num_threads
+    graphs = []
+    for name in ("template", "search"):
+        path = bundle.path / artefact.graphs[name].model
+        try:
+            session = ort.InferenceSession(path, options, providers=[provider])
+        except Exception as error:  # onnxruntime's exceptions share no public base class
+            raise BackendUnavailable(f"onnxruntime refuses {path}: {error}") from error
+        graphs.append(OrtGraph(session, ThreadPoolExecutor(1, f"edge_tracker-{name}")))
+    template, search = graphs
+    return template, search, device

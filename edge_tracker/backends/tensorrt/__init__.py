@@ -1,0 +1,1 @@
+"""TensorRT on a CUDA device: which engine fits, opening it, running it."""

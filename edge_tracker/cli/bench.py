@@ -1,0 +1,145 @@
+"""edge-tracker bench: latency of a bundle's models on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_tracker.cli.arguments import (
+    Subparsers,
+    add_artefact_options,
+    add_json_option,
+    add_subcommand,
+    positive_float,
+    positive_int,
+    width_x_height,
+)
+from edge_tracker.errors import EdgeTrackerError
+
+if TYPE_CHECKING:
+    from edge_tracker.measure.bench.advice import Comparison
+    from edge_tracker.measure.bench.report import BenchReport
+
+EXAMPLES = """\
+  edge-tracker bench small.bundle
+  edge-tracker bench small.bundle --duration 60 --frame 1280x720 --target-fps 30 --html bench.html
+  edge-tracker bench small.bundle --backend openvino --threads 2 --json new.json --compare old.json
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = add_subcommand(
+        subparsers,
+        "bench",
+        run,
+        summary="measure a bundle's latency on this machine",
+        description="Measure init() and update() of each model that can run here, in turns: per "
+        "stage, percentiles, cold start, memory. Says whether the figures can be trusted, and "
+        "recommends the fastest model whose error, verified here, is within its limits. Fails (1) "
+        "if nothing could be measured.",
+        examples=EXAMPLES,
+    )
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    add_artefact_options(parser)
+    parser.add_argument(
+        "--duration",
+        type=positive_float,
+        default=10.0,
+        metavar="S",
+        help="seconds of updates per model (default 10; on a device that can throttle, 60)",
+    )
+    parser.add_argument(
+        "--iterations", type=positive_int, metavar="N", help="updates per model, not seconds"
+    )
+    parser.add_argument(
+        "--frame",
+        type=width_x_height,
+        default=(640, 480),
+        metavar="WxH",
+        help="size of the frames (default 640x480)",
+    )
+    parser.add_argument(
+        "--target-fps", type=positive_float, metavar="F", help="also play a camera of this rate"
+    )
+    parser.add_argument(
+        "--no-cold-start", action="store_true", help="leave out the starts in fresh processes"
+    )
+    add_json_option(parser)
+    parser.add_argument("--html", type=Path, metavar="FILE", help="report as one page, with plots")
+    parser.add_argument(
+        "--compare", type=Path, metavar="OLD", help="JSON of an earlier run: print new / old"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from edge_tracker.cli.printing import progress_bar, write_json, write_text
+    from edge_tracker.measure.bench.advice import compare_reports
+    from edge_tracker.measure.bench.benchmark import benchmark
+    from edge_tracker.measure.bench.page import bench_page
+
+    older = _read_report(arguments.compare) if arguments.compare is not None else None
+    width, height = arguments.frame
+    with progress_bar("benchmark") as show:
+        report = benchmark(
+            arguments.bundle,
+            backends=arguments.backend,
+            precisions=arguments.precision,
+            device=arguments.device,
+            num_threads=arguments.threads,
+            duration_s=arguments.duration,
+            iterations=arguments.iterations,
+            frame_width=width,
+            frame_height=height,
+            target_fps=arguments.target_fps,
+            cold_starts=0 if arguments.no_cold_start else 3,
+            on_step=lambda words, done, total: show(done, total, words),
+        )
+    _print(report)
+    if arguments.json is not None:
+        write_json(arguments.json, report)
+    if arguments.html is not None:
+        write_text(arguments.html, bench_page(report))
+    if not report.artefacts:
+        raise EdgeTrackerError(
+            "nothing could be measured: "
+            + "; ".join(f"{failure.what}: {failure.reason}" for failure in report.failures)
+        )
+    if older is not None:
+        _print_comparison(compare_reports(older, report))
+    return 0
+
+
+def _read_report(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise EdgeTrackerError(f"{path} is not readable JSON ({error})") from error
+
+
+def _print(report: BenchReport) -> None:
+    from edge_tracker.cli.printing import print_table
+    from edge_tracker.measure.bench.tables import tables_of
+
+    for table in tables_of(report):
+        print_table(table.title, table.columns, table.rows)
+    for warning in report.warnings:
+        print(f"warning: {warning}")
+    for failure in report.failures:
+        print(f"not measured: {failure.what}: {failure.reason}")
+    print(f"measuring adds {report.overhead_us:.1f} us to an update")
+    chosen = report.recommendation
+    print(f"recommended: {chosen.artefact or 'none'}: {chosen.reason}")
+
+
+def _print_comparison(comparison: Comparison) -> None:
+    from edge_tracker.cli.printing import print_table
+
+    rows = [
+        (entry.artefact, entry.figure, f"{entry.old:.3f}", f"{entry.new:.3f}", f"{entry.ratio:.3f}")
+        for entry in comparison.ratios
+    ]
+    print_table("Compared", ("model", "figure", "old ms", "new ms", "new / old"), rows)
+    for difference in comparison.differences:
+        print(f"not the same: {difference}")

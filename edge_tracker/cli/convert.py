@@ -1,0 +1,161 @@
+"""edge-tracker convert: a training checkpoint to a bundle."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_tracker.bundle.manifest import PRECISIONS, open_bundle
+from edge_tracker.cli.arguments import (
+    Subparsers,
+    add_json_option,
+    add_sample_options,
+    add_subcommand,
+    finite_float,
+    names,
+    names_among,
+)
+from edge_tracker.cli.printing import print_artefacts, print_int8_accuracy, progress_bar, write_json
+from edge_tracker.errors import EdgeTrackerError, Int8Refused
+
+if TYPE_CHECKING:
+    from calibration.int8 import Int8Options
+    from edge_tracker.bundle.manifest import Bundle
+
+EXAMPLES = """\
+  edge-tracker convert mixformerv2_small.pth.tar -o small.bundle
+  edge-tracker convert student.safetensors -o nano.bundle --to onnx,openvino --precision fp32
+  edge-tracker convert small.pth.tar -o small.bundle --precision fp32,fp16,int8 \\
+      --calibration sequences
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    parser = add_subcommand(
+        subparsers,
+        "convert",
+        run,
+        summary="turn a MixFormerV2 checkpoint into a bundle",
+        description="Turn a MixFormerV2 checkpoint (.pth.tar, .pth, .safetensors) into a bundle, "
+        "and compare each of its models with PyTorch. An old bundle of that name is replaced only "
+        "by a complete one. Needs: pip install 'edge-tracker[convert]'.",
+        examples=EXAMPLES,
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    parser.add_argument("-o", "--output", type=Path, metavar="BUNDLE", required=True)
+    parser.add_argument(
+        "--to",
+        type=names_among(("onnx", "openvino")),
+        default=("onnx", "openvino"),
+        metavar="FORMATS",
+        help="comma-separated: onnx, openvino (default: both)",
+    )
+    parser.add_argument(
+        "--precision",
+        type=names_among(PRECISIONS),
+        default=("fp32", "fp16"),
+        metavar="PRECISIONS",
+        help="comma-separated: fp32, fp16, int8 (default: fp32,fp16); int8 needs --calibration",
+    )
+    _add_int8_options(parser)
+    add_json_option(parser)
+
+
+def _add_int8_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "int8", "needs: pip install 'edge-tracker[calibrate]'; each model is compared with fp32"
+    )
+    group.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="DIR_OR_NPZ",
+        help="a folder as for `edge-tracker calibrate`, or the samples that it recorded",
+    )
+    group.add_argument(
+        "--judge-on",
+        type=Path,
+        metavar="DATASET",
+        help="annotated sequences that decide (default: every second one of the folder)",
+    )
+    group.add_argument(
+        "--max-auc-drop",
+        type=finite_float,
+        metavar="D",
+        help="refuse a model that loses more success AUC (default 0.01)",
+    )
+    group.add_argument(
+        "--keep-fp",
+        type=names,
+        metavar="LAYERS",
+        help="comma-separated layers to leave in floating point, for example blocks.0.mlp.fc2",
+    )
+    add_sample_options(group)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    try:
+        from converters.convert import convert_checkpoint
+
+        int8 = _int8_options(arguments)
+        with progress_bar("converting") as show:
+            bundle = convert_checkpoint(
+                arguments.checkpoint,
+                arguments.output,
+                targets=arguments.to,
+                precisions=arguments.precision,
+                int8=int8,
+                on_step=lambda step, index, total: show(index, total, step),
+            )
+    except ModuleNotFoundError as error:
+        extra = "calibrate" if error.name == "nncf" else "convert"
+        raise EdgeTrackerError(
+            f"convert needs the Python package {error.name}: pip install 'edge-tracker[{extra}]'"
+        ) from error
+    except Int8Refused:
+        # The bundle is there, without what was refused.
+        _show(arguments, open_bundle(arguments.output))
+        raise
+    _show(arguments, bundle)
+    return 0
+
+
+def _show(arguments: argparse.Namespace, bundle: Bundle) -> None:
+    print_artefacts(bundle.artefacts)
+    print_int8_accuracy(bundle)
+    if arguments.json is not None:
+        write_json(arguments.json, bundle.manifest)
+
+
+#: Option -> field of Int8Options.
+INT8_FIELDS = {
+    "calibration": "calibration",
+    "judge_on": "judged_on",
+    "max_auc_drop": "max_auc_drop",
+    "keep_fp": "keep_fp",
+    "samples": "num_samples",
+    "seed": "seed",
+}
+
+
+def _int8_options(arguments: argparse.Namespace) -> Int8Options | None:
+    given = {
+        option: value for option in INT8_FIELDS if (value := getattr(arguments, option)) is not None
+    }
+    if "int8" not in arguments.precision:
+        if given:
+            option = next(iter(given)).replace("_", "-")
+            arguments.usage_error(
+                f"--{option} is for int8: add it to --precision, for example fp32,int8"
+            )
+        return None
+    if "calibration" not in given:
+        arguments.usage_error("--precision int8 needs --calibration: name a folder to calibrate on")
+    if given["calibration"].is_file() and not given.keys().isdisjoint(("samples", "seed")):
+        arguments.usage_error(
+            f"--samples and --seed are for recording from a folder: {given['calibration']} is a "
+            "file of recorded samples, all of which are used"
+        )
+    from calibration.int8 import Int8Options
+
+    return Int8Options(**{INT8_FIELDS[option]: value for option, value in given.items()})

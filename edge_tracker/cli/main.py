@@ -1,0 +1,86 @@
+"""The command `edge-tracker`, also `python -m edge_tracker`; a file beside this per subcommand."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_tracker.cli import (
+    bench,
+    build,
+    calibrate,
+    convert,
+    doctor,
+    evaluate,
+    inspect,
+    track,
+    verify,
+)
+from edge_tracker.cli.arguments import refuse_bad_outputs
+from edge_tracker.errors import EdgeTrackerError
+from edge_tracker.version import __version__
+
+EPILOG = """\
+examples:
+  edge-tracker convert mixformerv2_small.pth.tar -o small.bundle
+  edge-tracker track small.bundle clip.mp4 --box 310,170,60,80 --save tracked.mp4
+  edge-tracker verify small.bundle
+  edge-tracker bench small.bundle --html bench.html
+  edge-tracker eval small.bundle OTB100/ --html eval.html
+  edge-tracker calibrate small.bundle sequences -o samples.npz
+  edge-tracker build small.bundle --to tensorrt --precision fp16
+  edge-tracker inspect small.bundle
+  edge-tracker doctor
+
+exit status: 0 success, 1 failure named on stderr, 2 wrong usage, 130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand, return its exit status; wrong usage raises SystemExit(2)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        refuse_bad_outputs(arguments)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
+            status: int = arguments.run(arguments)
+        return status
+    except KeyboardInterrupt:
+        sys.stderr.write("edge-tracker: interrupted\n")
+        return 130
+    except MemoryError as error:
+        sys.stderr.write(f"edge-tracker: error: out of memory: {_one_line(error)}\n")
+        return 1
+    except (EdgeTrackerError, ValueError, TypeError, OSError) as error:
+        sys.stderr.write(f"edge-tracker: error: {_one_line(error)}\n")
+        return 1
+
+
+def _show_warning(message: Warning | str, *where: object) -> None:
+    sys.stderr.write(f"edge-tracker: warning: {' '.join(str(message).split())}\n")
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(line.strip() for line in text.splitlines())
+
+
+def _parser() -> argparse.ArgumentParser:
+    run_as_module = Path(sys.argv[0]).name == "__main__.py"
+    parser = argparse.ArgumentParser(
+        prog="python -m edge_tracker" if run_as_module else "edge-tracker",
+        description="MixFormerV2 visual tracking on edge devices.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"edge-tracker {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in (convert, calibrate, build, track, bench, verify, evaluate, inspect, doctor):
+        command.add_parser(subparsers)
+    return parser

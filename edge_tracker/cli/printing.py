@@ -1,0 +1,150 @@
+"""Tables on stdout, progress on a terminal's stderr, and JSON files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge_tracker.atomic_file import replacing
+from edge_tracker.errors import BundleError
+
+if TYPE_CHECKING:
+    from edge_tracker.bundle.manifest import Artefact, Bundle
+
+# Wide enough that no cell is folded where a program or a file reads it.
+PIPE_WIDTH = 240
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of text; a column whose cells are all numbers is aligned to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", show_header=any(columns))
+    for index, column in enumerate(columns):
+        numeric = all(row[index][:1].isdigit() for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        # As Text, so that square brackets in paths and messages are not taken for markup.
+        table.add_row(*(Text(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False).print(table)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write dataclasses, dicts, lists and scalars; the file is complete or not there."""
+    if dataclasses.is_dataclass(content) and not isinstance(content, type):
+        content = dataclasses.asdict(content)
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file; it is complete or not there."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def print_artefacts(artefacts: Sequence[Artefact]) -> None:
+    """The models of a bundle, and the largest differences from PyTorch measured for each."""
+    rows = []
+    for artefact in artefacts:
+        parity = artefact.parity
+        differences = (
+            ("not measured", "", "")
+            if parity is None
+            else (f"{parity.box_px:.1e} px", f"{parity.score:.1e}", f"{parity.edge_kl:.1e}")
+        )
+        rows.append(
+            (artefact.format, artefact.precision, megabytes(artefact.size_bytes), *differences)
+        )
+    columns = (
+        "format",
+        "precision",
+        "size",
+        "box error (search crop)",
+        "score error",
+        "edge KL (nats)",
+    )
+    print_table("Models, and their largest differences from PyTorch", columns, rows)
+
+
+def print_int8_accuracy(bundle: Bundle) -> None:
+    """What int8 costs, where the bundle has it. Raises BundleError for a record that is damaged."""
+    rows, count = [], 0
+    for entry in bundle.manifest["artefacts"]:
+        if (accuracy := entry.get("accuracy")) is None:
+            continue
+        name = f"{entry['format']}/{entry['precision']}"
+        try:
+            count = len(accuracy["sequences"])
+            rows.append((name, *_accuracy_cells(accuracy)))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"bundle {bundle.path}: the accuracy of {name} is incomplete or wrong in its "
+                f"manifest ({type(error).__name__}: {error}); convert the checkpoint anew"
+            ) from error
+    if rows:
+        columns = (
+            "model",
+            "AUC (fp32)",
+            "AO (fp32)",
+            "IoU with fp32's boxes: mean, worst sequence",
+            "box error px: mean, max",
+            "score error: mean, max",
+            "edge KL: mean, max",
+            "times as fast",
+        )
+        print_table(f"int8 against fp32 on {count} sequences held back", columns, rows)
+
+
+def _accuracy_cells(a: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        f"{a['auc_int8']:.3f} ({a['auc_fp32']:.3f})",
+        f"{a['ao_int8']:.3f} ({a['ao_fp32']:.3f})",
+        f"{a['trajectory_iou_mean']:.3f}, {a['trajectory_iou_worst']:.3f}",
+        f"{a['box_px_mean']:.2f}, {a['box_px_max']:.1f}",
+        f"{a['score_mean']:.3f}, {a['score_max']:.3f}",
+        f"{a['edge_kl_mean']:.4f}, {a['edge_kl_max']:.2f}",
+        f"{a['latency_ratio']:.2f} ({a['backend']})",
+    )
+
+
+def megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:.1f} MB"
+
+
+@contextmanager
+def progress_bar(description: str) -> Iterator[Callable[[int, int | None, str], None]]:
+    """Give a function of how much is done, of how much, and of a few words.
+
+    It draws on stderr, and only if that is a terminal.
+    """
+    if not sys.stderr.isatty():
+        yield lambda done, total, words: None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[words]}"),
+    )  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(description, total=None, words="")
+
+        def show(done: int, total: int | None, words: str) -> None:
+            progress.update(task, completed=done, total=total, words=escape(words))
+
+        yield show

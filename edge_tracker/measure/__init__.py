@@ -1,0 +1,1 @@
+"""What a bundle does on this machine: parity, verification, latency, accuracy, what can run."""

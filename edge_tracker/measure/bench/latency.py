@@ -1,0 +1,167 @@
+"""Samples of latency: one tracker timed stage by stage, and a camera played to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_tracker.rules.boxes import Box
+from edge_tracker.rules.crop import Image
+from edge_tracker.tracker import STAGES, EdgeTracker
+
+#: Returns seconds.
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Of milliseconds. std is the population's; percentiles are interpolated linearly."""
+
+    count: int
+    mean: float
+    std: float
+    min: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    max: float
+
+
+def distribution_of(values_ms: Sequence[float]) -> Distribution:
+    """Raises ValueError for no values."""
+    if not values_ms:
+        raise ValueError("no values: a distribution needs at least one")
+    values = np.asarray(values_ms, np.float64)
+    p50, p90, p95, p99 = (float(value) for value in np.percentile(values, (50, 90, 95, 99)))
+    return Distribution(
+        count=len(values),
+        mean=float(values.mean()),
+        std=float(values.std()),
+        min=float(values.min()),
+        p50=p50,
+        p90=p90,
+        p95=p95,
+        p99=p99,
+        max=float(values.max()),
+    )
+
+
+@dataclass(frozen=True)
+class TimedUpdate:
+    """One `update()`. stages_ms: those of tracker.STAGES that happened in it."""
+
+    elapsed_ms: float
+    stages_ms: dict[str, float]
+
+    @property
+    def after_refresh(self) -> bool:
+        """Whether this frame was the first to use a new online template."""
+        return "template_wait" in self.stages_ms
+
+
+class StageTimer:
+    """Times the updates of the one tracker whose `on_stage` it is."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last_s = 0.0
+        self._stages_ms: dict[str, float] = {}
+
+    def __call__(self, stage: str) -> None:
+        now_s = self._clock()
+        self._stages_ms[stage] = 1e3 * (now_s - self._last_s)
+        self._last_s = now_s
+
+    def time_init(self, tracker: EdgeTracker, frame: Image, box: Box) -> float:
+        """Milliseconds of `init`."""
+        started_s = self._clock()
+        tracker.init(frame, box)
+        return 1e3 * (self._clock() - started_s)
+
+    def time_update(self, tracker: EdgeTracker, frame: Image) -> TimedUpdate:
+        self._stages_ms = {}
+        started_s = self._last_s = self._clock()
+        tracker.update(frame)
+        elapsed_ms = 1e3 * (self._clock() - started_s)
+        # A copy: the tracker's next update may be one that nobody times.
+        return TimedUpdate(elapsed_ms, dict(self._stages_ms))
+
+
+def timing_overhead_us(clock: Clock, repeats: int = 1000) -> float:
+    """What timing adds to one update: median over repeats of timing an empty one."""
+    timer = StageTimer(clock)
+    spent_us = []
+    for _ in range(repeats):
+        started_s = clock()
+        clock()
+        for stage in STAGES:
+            timer(stage)
+        clock()
+        spent_us.append(1e6 * (clock() - started_s))
+    return float(np.median(spent_us))
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Frames cycled forth and back, so that the target never jumps, and its box in the first."""
+
+    frames: Sequence[Image]
+    first_box: Box
+
+    def frame(self, index: int) -> Image:
+        turn = 2 * (len(self.frames) - 1)
+        return self.frames[turn // 2 - abs(turn // 2 - index % turn)] if turn else self.frames[0]
+
+
+@dataclass(frozen=True)
+class CameraRun:
+    """A camera that delivers a frame each 1 / fps seconds, whether the tracker is ready or not.
+
+    Of the frames that came while it was busy, the tracker takes the newest; the others are dropped.
+    latency: from a frame's capture to its box, waiting included: what a user sees. A deadline is
+    missed where that is longer than the time between frames.
+    """
+
+    fps: float
+    frames: int
+    dropped: int
+    deadline_misses: int
+    latency: Distribution
+
+
+def play_camera(
+    update: Callable[[Image], object],
+    pace: Pace,
+    fps: float,
+    frames: int,
+    clock: Clock,
+    sleep: Callable[[float], None],
+) -> CameraRun:
+    """Play `frames` frames of a camera to `update`."""
+    period_s = 1 / fps
+    latencies_ms: list[float] = []
+    dropped = 0
+    next_frame = 0
+    started_s = clock()
+    while next_frame < frames:
+        since_start_s = clock() - started_s
+        newest = min(math.floor(since_start_s / period_s), frames - 1)
+        if newest < next_frame:
+            # At least so long that the clock moves.
+            sleep(max(next_frame * period_s - since_start_s, 5e-5))
+            continue
+        dropped += newest - next_frame
+        update(pace.frame(newest))
+        latencies_ms.append(1e3 * (clock() - started_s - newest * period_s))
+        next_frame = newest + 1
+    return CameraRun(
+        fps=fps,
+        frames=frames,
+        dropped=dropped,
+        deadline_misses=sum(latency > 1e3 * period_s for latency in latencies_ms),
+        latency=distribution_of(latencies_ms),
+    )

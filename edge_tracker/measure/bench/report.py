@@ -1,0 +1,133 @@
+"""What a measurement on one machine found, as it is printed, drawn and written to JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edge_tracker.measure.bench.cold_start import FreshProcesses
+from edge_tracker.measure.bench.latency import CameraRun, Distribution
+from edge_tracker.measure.bench.machine import MachineState
+from edge_tracker.measure.doctor import Diagnosis
+from edge_tracker.measure.verify import ArtefactVerification
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """What was measured. `iterations`, where given, counts instead of `duration_s`; both per
+    artefact. `num_threads` and `device` are None where the backend chooses.
+
+    Raises ValueError for a number out of range.
+    """
+
+    frame_width: int
+    frame_height: int
+    device: str | None
+    num_threads: int | None
+    duration_s: float
+    iterations: int | None
+    target_fps: float | None
+
+    def __post_init__(self) -> None:
+        if min(self.frame_width, self.frame_height) < 64:
+            raise ValueError(
+                f"frame is {self.frame_width}x{self.frame_height} px: expected at least 64x64"
+            )
+        if self.iterations is not None and self.iterations < 1:
+            raise ValueError(f"iterations is {self.iterations}: expected at least 1")
+        for name, value in (("duration_s", self.duration_s), ("target_fps", self.target_fps)):
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} is {value}: expected a number above 0")
+
+
+@dataclass(frozen=True)
+class Round:
+    """One turn of one artefact. state: of the machine just after it."""
+
+    p50_ms: float
+    frames: int
+    state: MachineState
+
+
+@dataclass(frozen=True)
+class MeasuredArtefact:
+    """Figures of one artefact.
+
+    stages: over the updates in which the stage happened. stage_mean_ms: per update over all of
+    them, so that these add up to `update.mean`, but for `unaccounted`, the share that no stage
+    covers. copies: to and from the device, timed by themselves; part of the search graph's time,
+    and empty where nothing is copied. updates_ms: each update in order; refresh_frames: indices in
+    it of the first updates with a new online template. energy_mj: per update, from the power at
+    the end of each round.
+    starts and verification: None where they were left out or failed.
+    """
+
+    name: str
+    backend: str
+    device: str
+    precision: str
+    size_bytes: int
+    update: Distribution
+    stages: Mapping[str, Distribution]
+    stage_mean_ms: Mapping[str, float]
+    unaccounted: float
+    copies: Mapping[str, Distribution]
+    init: Distribution
+    rounds: tuple[Round, ...]
+    energy_mj: float | None
+    camera: CameraRun | None
+    starts: FreshProcesses | None
+    verification: ArtefactVerification | None
+    updates_ms: tuple[float, ...]
+    refresh_frames: tuple[int, ...]
+
+    @property
+    def fps(self) -> float:
+        return 1e3 / self.update.mean
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be measured, and why."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class OtherLoad:
+    """Shares of the CPU time of all cores that went elsewhere during the rounds."""
+
+    other_processes: float
+    other_machines: float
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """artefact: None where none can be recommended."""
+
+    artefact: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """before, after: the machine at both ends of the rounds. overhead_us: what measuring adds to
+    one update. warnings: why the figures may not be trusted.
+    """
+
+    created: str
+    bundle: str
+    source_sha256: str
+    settings: BenchSettings
+    machine: Diagnosis
+    power_mode: str | None
+    before: MachineState
+    after: MachineState
+    other_load: OtherLoad | None
+    overhead_us: float
+    artefacts: tuple[MeasuredArtefact, ...]
+    failures: tuple[Failure, ...]
+    warnings: tuple[str, ...]
+    recommendation: Recommendation

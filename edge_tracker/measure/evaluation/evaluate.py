@@ -1,0 +1,200 @@
+"""One-pass evaluation of a bundle's artefacts, and of peers, on an annotated data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import cv2
+
+from edge_tracker.errors import BackendUnavailable, DatasetError, EdgeTrackerError
+from edge_tracker.hardware import read_cpu
+from edge_tracker.measure.evaluation.contenders import BundleContender, Contender
+from edge_tracker.measure.evaluation.ground_truth import AnnotatedSequence, read_sequence
+from edge_tracker.measure.evaluation.layouts import SequenceFolder, find_sequences
+from edge_tracker.measure.evaluation.metrics import score_boxes
+from edge_tracker.measure.evaluation.one_pass import follow
+from edge_tracker.measure.evaluation.result import Evaluation, Failure, SequenceResult
+from edge_tracker.measure.evaluation.result_files import claim_folder, read_results, write_results
+
+
+def evaluate(
+    bundle: str | Path,
+    dataset: str | Path,
+    *,
+    layout: str | None = None,
+    only: Sequence[str] | None = None,
+    max_frames: int | None = None,
+    backends: Sequence[str] = ("auto",),
+    precisions: Sequence[str | None] = (None,),
+    device: str | None = None,
+    num_threads: int | None = None,
+    cache_dir: Path | None = None,
+    peers: Sequence[Contender] = (),
+    results: str | Path | None = None,
+    camera_fps: float | None = None,
+    jobs: int = 1,
+    on_sequence: Callable[[int, int, str], None] = lambda done, total, name: None,
+) -> Evaluation:
+    """Track every sequence of a data set from its first box, and measure.
+
+    layout: see `dataset_layouts.LAYOUTS`; recognised by default. only: names or patterns of
+    sequences. max_frames: of each sequence, from its start. backends, precisions: each backend in
+    each precision is a contender. peers: further ones. They run a sequence in turn, before the next
+    sequence.
+
+    results: folder for files that the official toolkits read, one folder inside for each contender;
+    sequences that have their files there are not tracked again.
+
+    camera_fps: see `one_pass.follow`. jobs: processes, each with a sequence of its own and a share
+    of the cores; through joblib, so `joblib.parallel_config` can send them elsewhere.
+
+    on_sequence: called with how many sequences are done, of how many, and the name of the last.
+
+    A sequence that cannot be used becomes a failure and the others go on. Raises DatasetError if
+    none can be found, ValueError for arguments that make no sense together, and what EdgeTracker
+    raises if a contender cannot run at all.
+    """
+    if camera_fps is not None and not camera_fps > 0:
+        raise ValueError(f"camera_fps is {camera_fps}: expected frames per second above 0")
+    if camera_fps is not None and jobs > 1:
+        raise ValueError(
+            f"a camera of {camera_fps} fps needs the machine to itself: leave out jobs ({jobs})"
+        )
+    if jobs > 1 and num_threads is None:
+        num_threads = max(1, read_cpu(Path("/")).usable_cores // jobs)
+    contenders: list[Contender] = [
+        BundleContender(Path(bundle), backend, precision, device, num_threads, cache_dir).resolved()
+        for backend in backends
+        for precision in precisions
+    ]
+    contenders += peers
+    names = [contender.name for contender in contenders]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"contenders {', '.join(names)}: two have the same name, ask for each once"
+        )
+    found = _chosen(find_sequences(dataset, layout), only)
+    run = _Run(
+        tuple(contenders),
+        None if results is None else Path(results),
+        max_frames,
+        camera_fps,
+        num_threads,
+    )
+    if run.results is not None:
+        for contender in contenders:
+            conditions: dict[str, object] = {"layout": found[0].layout, "max_frames": max_frames}
+            conditions |= {"camera_fps": camera_fps, **contender.identity()}
+            claim_folder(run.results / contender.name, conditions)
+
+    outcomes: dict[str, list[SequenceResult | Failure]] = {}
+    for name, outcome in _run_all(run, found, jobs):
+        outcomes[name] = outcome
+        on_sequence(len(outcomes), len(found), name)
+    return _evaluation(dataset, found, run, outcomes, jobs)
+
+
+def _chosen(found: list[SequenceFolder], only: Sequence[str] | None) -> list[SequenceFolder]:
+    if only is None:
+        return found
+    for pattern in only:
+        if not any(fnmatchcase(sequence.name, pattern) for sequence in found):
+            have = ", ".join(sequence.name for sequence in found[:5])
+            raise DatasetError(f"no sequence is named {pattern!r}; the first names are {have}")
+    return [s for s in found if any(fnmatchcase(s.name, pattern) for pattern in only)]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What a process must know to evaluate a sequence."""
+
+    contenders: tuple[Contender, ...]
+    results: Path | None
+    max_frames: int | None
+    camera_fps: float | None
+    num_threads: int | None
+
+    def __call__(self, found: SequenceFolder) -> tuple[str, list[SequenceResult | Failure]]:
+        if self.num_threads is not None:
+            cv2.setNumThreads(self.num_threads)
+        try:
+            sequence = read_sequence(found, self.max_frames)
+        except DatasetError as error:
+            return found.name, [Failure(found.name, None, str(error))]
+        return found.name, [self._one(contender, sequence) for contender in self.contenders]
+
+    def _one(self, contender: Contender, sequence: AnnotatedSequence) -> SequenceResult | Failure:
+        folder = None if self.results is None else self.results / contender.name
+        try:
+            trajectory = read_results(folder, sequence) if folder is not None else None
+            if trajectory is None:
+                tracker = contender.open()
+                try:
+                    trajectory = follow(tracker, sequence, self.camera_fps)
+                finally:
+                    tracker.close()
+                if folder is not None:
+                    write_results(folder, sequence, trajectory)
+        except (EdgeTrackerError, cv2.error) as error:
+            return Failure(sequence.name, contender.name, str(error))
+        scores = None
+        if not sequence.withheld:
+            scores = score_boxes(
+                trajectory.boxes_xywh, sequence.truth_xywh, sequence.overlap_bound_xyxy
+            )
+        return SequenceResult(sequence, contender.name, trajectory, scores)
+
+
+def _run_all(
+    run: _Run, found: Sequence[SequenceFolder], jobs: int
+) -> Iterator[tuple[str, list[SequenceResult | Failure]]]:
+    """Outcome of each sequence as it becomes known."""
+    if jobs == 1:
+        yield from map(run, found)
+        return
+    try:
+        from joblib import Parallel, delayed  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"jobs {jobs} needs the Python package joblib: pip install 'edge-tracker[eval]'"
+        ) from error
+    parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
+    yield from parallel(delayed(run)(sequence) for sequence in found)
+
+
+def _evaluation(
+    dataset: str | Path,
+    found: Sequence[SequenceFolder],
+    run: _Run,
+    outcomes: dict[str, list[SequenceResult | Failure]],
+    jobs: int,
+) -> Evaluation:
+    contenders = [contender.name for contender in run.contenders]
+    failures: list[Failure] = []
+    results: dict[str, dict[str, SequenceResult]] = {name: {} for name in contenders}
+    for sequence in found:
+        for part in outcomes[sequence.name]:
+            if isinstance(part, Failure):
+                failures.append(part)
+            else:
+                results[part.contender][sequence.name] = part
+    finished = [s.name for s in found if all(s.name in results[name] for name in contenders)]
+    if not finished:
+        raise DatasetError(
+            f"data set {dataset}: no sequence could be evaluated; the first of {len(failures)} "
+            f"failures: {failures[0].reason}"
+        )
+    return Evaluation(
+        dataset=str(dataset),
+        layout=found[0].layout,
+        contenders=tuple(contenders),
+        sequences=tuple(finished),
+        results=results,
+        failures=tuple(failures),
+        camera_fps=run.camera_fps,
+        num_threads=run.num_threads,
+        jobs=jobs,
+    )

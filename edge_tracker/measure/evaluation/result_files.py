@@ -1,0 +1,101 @@
+"""Boxes and times of a sequence in the files that the benchmarks' own toolkits read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+
+from edge_tracker.atomic_file import replacing
+from edge_tracker.errors import DatasetError
+from edge_tracker.measure.evaluation.ground_truth import FIRST_PIXEL, AnnotatedSequence
+from edge_tracker.measure.evaluation.one_pass import RESULT_DECIMALS, Trajectory
+
+CONDITIONS = "conditions.json"
+
+
+def result_paths(folder: Path, layout: str, sequence: str) -> tuple[Path, Path]:
+    """The files of boxes and of times, in the folder of one tracker.
+
+    GOT-10k: NAME/NAME_001.txt, NAME/NAME_time.txt. VOT: unsupervised/NAME/NAME_001.txt,
+    NAME_001_time.value. All others: NAME.txt, times/NAME_time.txt.
+    """
+    if layout == "got10k":
+        inner = folder / sequence
+        return inner / f"{sequence}_001.txt", inner / f"{sequence}_time.txt"
+    if layout == "vot":
+        inner = folder / "unsupervised" / sequence
+        return inner / f"{sequence}_001.txt", inner / f"{sequence}_001_time.value"
+    return folder / f"{sequence}.txt", folder / "times" / f"{sequence}_time.txt"
+
+
+def write_results(folder: Path, sequence: AnnotatedSequence, trajectory: Trajectory) -> None:
+    """Write both files, pixels counted as the layout counts them; the boxes last.
+
+    A file of boxes is thus a sign that the sequence is finished. In VOT's files the first line is
+    the code 1, for a start.
+    """
+    boxes = trajectory.boxes_xywh.copy()
+    boxes[:, :2] += FIRST_PIXEL[sequence.layout]
+    text = StringIO()
+    np.savetxt(text, boxes, fmt=f"%.{RESULT_DECIMALS}f", delimiter=",")
+    lines = text.getvalue().splitlines()
+    if sequence.layout == "vot":
+        lines[0] = "1"
+    boxes_file, times_file = result_paths(folder, sequence.layout, sequence.name)
+    times = [f"{seconds:.8f}" for seconds in trajectory.times_s]
+    for file, content in ((times_file, times), (boxes_file, lines)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as temporary:
+            temporary.write_text("\n".join(content) + "\n", encoding="ascii")
+
+
+def read_results(folder: Path, sequence: AnnotatedSequence) -> Trajectory | None:
+    """What `write_results` wrote; None if this sequence is not finished.
+
+    Raises DatasetError for files that are not of this sequence.
+    """
+    boxes_file, times_file = result_paths(folder, sequence.layout, sequence.name)
+    if not boxes_file.is_file():
+        return None
+    try:
+        skipped = 1 if sequence.layout == "vot" else 0
+        boxes = np.loadtxt(boxes_file, delimiter=",", ndmin=2, skiprows=skipped)
+        times_s = np.loadtxt(times_file, ndmin=1)
+    except (OSError, ValueError) as error:
+        raise DatasetError(
+            f"sequence {sequence.name}: result {boxes_file} cannot be read ({error}); delete it"
+        ) from error
+    boxes[:, :2] -= FIRST_PIXEL[sequence.layout]
+    if skipped:
+        boxes = np.vstack([sequence.first_box, boxes])
+    if boxes.shape != (len(sequence.frames), 4) or len(times_s) != len(boxes):
+        raise DatasetError(
+            f"sequence {sequence.name}: result {boxes_file} has {len(boxes)} boxes for "
+            f"{len(sequence.frames)} frames: it is of another version of the data; delete it"
+        )
+    return Trajectory(boxes.round(RESULT_DECIMALS), times_s)
+
+
+def claim_folder(folder: Path, conditions: Mapping[str, object]) -> None:
+    """Make a tracker's folder of results, or check that what is there was made the same way.
+
+    Raises ValueError saying what differs: going on would mix results of two trackers.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / CONDITIONS
+    if file.is_file():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        differing = [name for name in conditions if before.get(name) != conditions[name]]
+        if differing:
+            name = differing[0]
+            raise ValueError(
+                f"results in {folder} were made with {name} {before.get(name)!r}, not "
+                f"{conditions[name]!r}: give another --results folder, or delete this one"
+            )
+        return
+    with replacing(file) as temporary:
+        temporary.write_text(json.dumps(conditions, indent=2) + "\n", encoding="utf-8")

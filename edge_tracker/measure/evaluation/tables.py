@@ -1,0 +1,205 @@
+"""An evaluation as rows of text, as Markdown, and as plain values for JSON."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_tracker.hardware import read_cpu
+from edge_tracker.measure.evaluation.metrics import (
+    CENTRE_THRESHOLDS_PX,
+    NORMALISED_THRESHOLDS,
+    OVERLAP_THRESHOLDS,
+    Scores,
+)
+from edge_tracker.measure.evaluation.result import Evaluation
+from edge_tracker.version import __version__
+
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+
+SCORE_COLUMNS = ("success AUC", "precision 20 px", "norm. precision AUC", "AO", "SR0.5", "SR0.75")
+
+
+def overall_table(evaluation: Evaluation) -> Table:
+    """One row per contender; the first is what the others are compared with."""
+    columns = ["tracker", *SCORE_COLUMNS, "median ms", "frames/s"]
+    first = evaluation.overall(evaluation.contenders[0])
+    compared = first is not None and len(evaluation.contenders) > 1
+    if compared:
+        columns.insert(2, f"AUC vs {evaluation.contenders[0]}")
+    if evaluation.camera_fps is not None:
+        columns.append("frames skipped")
+    rows = []
+    for name in evaluation.contenders:
+        overall = evaluation.overall(name)
+        cells = [name, *_score_cells(overall)]
+        if compared and first is not None and overall is not None:
+            cells.insert(2, f"{overall.success_auc - first.success_auc:+.3f}")
+        cells += _speed_cells(evaluation, name)
+        if evaluation.camera_fps is not None:
+            cells.append(f"{evaluation.frames_skipped(name)} of {_frames_after_first(evaluation)}")
+        rows.append(tuple(cells))
+    return tuple(columns), rows
+
+
+def sequence_table(evaluation: Evaluation) -> Table:
+    """One row per sequence: all metrics of a single contender, AO and time of several."""
+    single = len(evaluation.contenders) == 1
+    columns = ["sequence", "frames"]
+    if single:
+        columns += [*SCORE_COLUMNS, "median ms", "frames/s"]
+    else:
+        columns += [f"AO {name}" for name in evaluation.contenders]
+        columns += [f"ms {name}" for name in evaluation.contenders]
+    scores = {name: evaluation.scores(name) for name in evaluation.contenders}
+    rows = []
+    for sequence in evaluation.sequences:
+        frames = len(evaluation.results[evaluation.contenders[0]][sequence].trajectory.boxes_xywh)
+        cells = [sequence, str(frames)]
+        if single:
+            (name,) = evaluation.contenders
+            cells += _score_cells(scores[name].get(sequence))
+            cells += _speed_cells(evaluation, name, sequence)
+        else:
+            cells += [_score_cells(scores[n].get(sequence))[3] for n in evaluation.contenders]
+            cells += [_speed_cells(evaluation, n, sequence)[0] for n in evaluation.contenders]
+        rows.append(tuple(cells))
+    return tuple(columns), rows
+
+
+def conditions(evaluation: Evaluation) -> str:
+    """One line about what was evaluated, where and how."""
+    cpu = read_cpu(Path("/"))
+    failed = {failure.sequence for failure in evaluation.failures} - set(evaluation.sequences)
+    parts = [
+        f"{len(evaluation.sequences)} of {len(evaluation.sequences) + len(failed)} sequences, "
+        f"layout {evaluation.layout}",
+        f"{_frames_after_first(evaluation)} frames after the first ones",
+        f"{cpu.model}, {cpu.usable_cores} cores, {evaluation.num_threads or 'all'} threads",
+        f"edge-tracker {__version__}",
+    ]
+    if evaluation.camera_fps is not None:
+        parts.append(f"camera of {evaluation.camera_fps:g} fps")
+    if evaluation.jobs > 1:
+        parts.append(
+            f"{evaluation.jobs} processes at once, so times are not those of a tracker alone"
+        )
+    return "; ".join(parts)
+
+
+def to_markdown(evaluation: Evaluation) -> str:
+    """A page: conditions, both tables, failures."""
+    lines = ["# One-pass evaluation", "", conditions(evaluation) + ".", "", "## Overall", ""]
+    lines += [*_markdown_table(overall_table(evaluation)), "", "## Sequences", ""]
+    lines += _markdown_table(sequence_table(evaluation))
+    if evaluation.failures:
+        lines += ["", "## Not evaluated", ""]
+        lines += [f"* {failure.reason}" for failure in evaluation.failures]
+    return "\n".join(lines) + "\n"
+
+
+def to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Everything but the boxes, which are in the result files."""
+    return {
+        "dataset": evaluation.dataset,
+        "layout": evaluation.layout,
+        "conditions": conditions(evaluation),
+        "python": platform.python_version(),
+        "camera_fps": evaluation.camera_fps,
+        "num_threads": evaluation.num_threads,
+        "jobs": evaluation.jobs,
+        "thresholds": {
+            "success_curve": OVERLAP_THRESHOLDS.tolist(),
+            "precision_curve": CENTRE_THRESHOLDS_PX.tolist(),
+            "normalised_precision_curve": NORMALISED_THRESHOLDS.tolist(),
+        },
+        "trackers": {name: _tracker_json(evaluation, name) for name in evaluation.contenders},
+        "failures": [
+            {"sequence": f.sequence, "tracker": f.contender, "reason": f.reason}
+            for f in evaluation.failures
+        ],
+    }
+
+
+def _tracker_json(evaluation: Evaluation, name: str) -> dict[str, Any]:
+    scores = evaluation.scores(name)
+    return {
+        "mean_over_sequences": _scores_json(evaluation.overall(name)),
+        "mean_over_frames": _scores_json(evaluation.overall(name, by_frames=True)),
+        **_speed_json(evaluation, name),
+        "frames_skipped": evaluation.frames_skipped(name),
+        "sequences": {
+            sequence: {
+                **(_scores_json(scores.get(sequence)) or {}),
+                **_speed_json(evaluation, name, sequence),
+            }
+            for sequence in evaluation.sequences
+        },
+    }
+
+
+def _scores_json(scores: Scores | None) -> dict[str, Any] | None:
+    if scores is None:
+        return None
+    return {
+        "success_auc": scores.success_auc,
+        "precision_20px": scores.precision_20px,
+        "normalised_precision_auc": scores.normalised_precision_auc,
+        "ao": scores.ao,
+        "sr_50": scores.sr_50,
+        "sr_75": scores.sr_75,
+        "frames": scores.frames,
+        "success_curve": scores.success_curve.tolist(),
+        "precision_curve": scores.precision_curve.tolist(),
+        "normalised_precision_curve": scores.normalised_precision_curve.tolist(),
+    }
+
+
+def _speed_json(
+    evaluation: Evaluation, contender: str, sequence: str | None = None
+) -> dict[str, float | None]:
+    times_ms = evaluation.update_times_ms(contender, sequence)
+    if not times_ms.size:
+        return {"update_ms_median": None, "update_ms_mean": None, "fps": None}
+    mean_ms = float(times_ms.mean())
+    return {
+        "update_ms_median": float(np.median(times_ms)),
+        "update_ms_mean": mean_ms,
+        "fps": 1000 / mean_ms,
+    }
+
+
+def _score_cells(scores: Scores | None) -> list[str]:
+    if scores is None:
+        return ["withheld"] * len(SCORE_COLUMNS)
+    values = (
+        scores.success_auc,
+        scores.precision_20px,
+        scores.normalised_precision_auc,
+        scores.ao,
+        scores.sr_50,
+        scores.sr_75,
+    )
+    return [f"{value:.3f}" for value in values]
+
+
+def _speed_cells(evaluation: Evaluation, contender: str, sequence: str | None = None) -> list[str]:
+    speed = _speed_json(evaluation, contender, sequence)
+    if speed["update_ms_median"] is None or speed["fps"] is None:
+        return ["none", "none"]
+    return [f"{speed['update_ms_median']:.1f}", f"{speed['fps']:.1f}"]
+
+
+def _frames_after_first(evaluation: Evaluation) -> int:
+    results = evaluation.results[evaluation.contenders[0]]
+    return sum(len(results[name].trajectory.times_s) - 1 for name in evaluation.sequences)
+
+
+def _markdown_table(table: Table) -> Sequence[str]:
+    columns, rows = table
+    rule = ["---"] + ["---:"] * (len(columns) - 1)
+    return [f"| {' | '.join(cells)} |" for cells in (columns, rule, *rows)]

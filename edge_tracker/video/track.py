@@ -1,0 +1,155 @@
+"""A whole video through the tracker: boxes to CSV, annotated frames to mp4, and a summary."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_tracker.atomic_file import replacing
+from edge_tracker.rules.boxes import Box
+from edge_tracker.rules.crop import Image
+from edge_tracker.tracker import EdgeTracker, TrackResult
+from edge_tracker.video.draw import annotate
+from edge_tracker.video.frames import FrameSource, mp4_writer
+
+CSV_COLUMNS = (
+    "frame", "x", "y", "w", "h", "score", "found", "std_left", "std_top", "std_right", "std_bottom",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrackSummary:
+    """How a video went. Times are of `update()` alone, without reading, drawing or writing.
+
+    frames: how many, the first included, on which the tracker was started.
+    ended: why tracking stopped short of the announced frames, None if it did not.
+    The rest is about the frames after the first; None where there are none.
+    """
+
+    source: str
+    frames: int
+    announced_frames: int | None
+    ended: str | None
+    update_fps: float | None
+    update_ms_median: float | None
+    update_ms_p95: float | None
+    mean_score: float | None
+    frames_lost: int
+
+
+def track_video(
+    tracker: EdgeTracker,
+    source: FrameSource,
+    box_frame_xywh: Box,
+    *,
+    save: Path | None = None,
+    csv_path: Path | None = None,
+    on_frame: Callable[[int, Image, TrackResult], bool] | None = None,
+) -> TrackSummary:
+    """Track the target in `box_frame_xywh` of the source's first frame to the source's end.
+
+    save: mp4 of annotated frames. csv_path: one row per frame; row 0 is the given box with score 1.
+    Both take their names only when complete; an exception while tracking leaves neither.
+
+    on_frame: called with index, frame (not annotated) and result, the given box included; False
+    stops there.
+
+    Ctrl-C is the way to stop a camera or stream, so there it ends tracking and keeps the files; in
+    a video it is raised as KeyboardInterrupt.
+    """
+    for target in (save, csv_path):
+        if target is not None and source.path is not None and _same_file(target, source.path):
+            raise ValueError(f"{target} is the video being tracked: give another name")
+    if save is not None and csv_path is not None and _same_file(save, csv_path):
+        raise ValueError(f"{save} cannot be both the video and the CSV file: give two names")
+
+    update_ms: list[float] = []
+    scores: list[float] = []
+    frames = frames_lost = 0
+    ended: str | None = None
+    with ExitStack() as outputs:
+        # Both are opened before the first frame: if they cannot be written, that is known at once.
+        height_px, width_px = source.first_frame.shape[:2]
+        write_frame = (
+            outputs.enter_context(mp4_writer(save, source.fps, width_px, height_px))
+            if save
+            else None
+        )
+        write_row = outputs.enter_context(_csv_writer(csv_path)) if csv_path else None
+        try:
+            for frame in source:
+                if frames == 0:
+                    tracker.init(frame, box_frame_xywh)
+                    x, y, w, h = (float(value) for value in box_frame_xywh)
+                    result = TrackResult((x, y, w, h), 1.0, True, (0.0, 0.0, 0.0, 0.0))
+                else:
+                    started_s = time.perf_counter()
+                    result = tracker.update(frame)
+                    update_ms.append(1000 * (time.perf_counter() - started_s))
+                    scores.append(result.score)
+                    frames_lost += not result.found
+                if write_row is not None:
+                    write_row(frames, result)
+                if write_frame is not None:
+                    write_frame(annotate_result(frame, result))
+                frames += 1
+                if on_frame is not None and not on_frame(frames - 1, frame, result):
+                    ended = f"stopped by the user after {_of_announced(frames, source)} frames"
+                    break
+            else:
+                if source.live or (source.num_frames is not None and frames < source.num_frames):
+                    ended = f"{source.name} ended after {_of_announced(frames, source)} frames"
+        except KeyboardInterrupt:
+            if not source.live or frames == 0:
+                raise
+            ended = f"interrupted after {frames} frames"
+    return TrackSummary(
+        source=source.name,
+        frames=frames,
+        announced_frames=source.num_frames,
+        ended=ended,
+        update_fps=1000 / float(np.mean(update_ms)) if update_ms else None,
+        update_ms_median=float(np.median(update_ms)) if update_ms else None,
+        update_ms_p95=float(np.percentile(update_ms, 95)) if update_ms else None,
+        mean_score=float(np.mean(scores)) if scores else None,
+        frames_lost=frames_lost,
+    )
+
+
+def annotate_result(frame_bgr: Image, result: TrackResult) -> Image:
+    """A copy of the frame with a tracker's result drawn into it."""
+    return annotate(
+        frame_bgr,
+        result.box,
+        score=result.score,
+        found=result.found,
+        edge_std_px=result.edge_std_px,
+    )
+
+
+def _of_announced(frames: int, source: FrameSource) -> str:
+    return str(frames) if source.num_frames is None else f"{frames} of {source.num_frames}"
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    return a.resolve() == b.resolve()
+
+
+@contextmanager
+def _csv_writer(target: Path) -> Iterator[Callable[[int, TrackResult], None]]:
+    with replacing(target) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(CSV_COLUMNS)
+
+        def write_row(index: int, result: TrackResult) -> None:
+            box = [f"{value:.3f}" for value in result.box]
+            stds = [f"{value:.3f}" for value in result.edge_std_px]
+            rows.writerow([index, *box, f"{result.score:.4f}", int(result.found), *stds])
+
+        yield write_row

@@ -1,0 +1,121 @@
+"""The benchmarks run and print the ratio that they exist for; what it is depends on the machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks import cached_search, core_distance, int8
+from benchmarks.core_distance import Second, compile_ping_pong, summary_lines
+from benchmarks.interleaved import median_difference, median_ratio, time_in_turn
+from edge_tracker.bundle.manifest import Bundle
+
+
+def test_subjects_take_turns_and_warm_up_is_not_counted() -> None:
+    calls: list[str] = []
+    times_ms = time_in_turn(
+        {"first": lambda: calls.append("first"), "second": lambda: calls.append("second")},
+        rounds=3,
+        warm_up=2,
+    )
+    assert calls == ["first", "second"] * 5
+    assert [len(values) for values in times_ms.values()] == [3, 3]
+
+
+def test_ratio_and_difference_are_medians_over_the_rounds() -> None:
+    slow_ms, fast_ms = [4.0, 9.0, 100.0], [2.0, 3.0, 10.0]
+    assert median_ratio(slow_ms, fast_ms) == 3.0
+    assert median_difference(slow_ms, fast_ms) == 6.0
+
+
+def test_cached_search_prints_its_ratio(capsys: pytest.CaptureFixture[str]) -> None:
+    cached_search.main(["--geometry", "nano", "--rounds", "3"])
+    printed = capsys.readouterr().out
+    assert "uncut / search" in printed
+    assert "update() - search" in printed
+
+
+def test_int8_prints_its_three_ratios(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("nncf", reason="quantising needs nncf")
+    int8.main(["--geometry", "nano", "--rounds", "3", "--threads", "1"])
+    printed = capsys.readouterr().out
+    for ratio in ("fp32 / int8", "uncut ONNX Runtime / update()", "uncut PyTorch / update()"):
+        assert ratio in printed
+
+
+needs_compiler_and_two_cores = pytest.mark.skipif(
+    shutil.which("cc") is None or len(os.sched_getaffinity(0)) < 2,
+    reason="needs a C compiler and two CPU cores",
+)
+
+
+@needs_compiler_and_two_cores
+def test_core_distance_prints_a_line_for_each_group(
+    nano_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    core_distance.main([str(nano_bundle.path), "--seconds", "2"])
+    *seconds, last = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("round trip") for line in seconds[:2])
+    assert "one / two" in last
+
+
+@needs_compiler_and_two_cores
+def test_an_interruption_does_not_read_as_distance(tmp_path: Path) -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    command = [compile_ping_pong(tmp_path), str(cores[0]), str(cores[-1])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ping_pong:
+        time.sleep(0.004)
+        ping_pong.send_signal(signal.SIGSTOP)
+        time.sleep(1.0)
+        ping_pong.send_signal(signal.SIGCONT)
+        printed, _ = ping_pong.communicate()
+    # The second of standing still is 10 000 ns per round trip in the mean.
+    assert 0 < float(printed) < 5000
+
+
+NEAR = [Second(80, 3.0, 1.5), Second(160, 3.1, 1.6), Second(90, 2.9, 1.4)]
+FAR = [Second(400, 3.0, 6.0), Second(161, 3.2, 6.4)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "lines"),
+    [
+        (
+            [NEAR[0], FAR[0], NEAR[1], FAR[1], NEAR[2]],
+            [
+                "near (3 of 5 seconds): round trip 90 ns, "
+                "one thread 3.00 ms, two threads 1.50 ms, one / two 2.00",
+                "far (2 of 5 seconds): round trip 280 ns, "
+                "one thread 3.10 ms, two threads 6.20 ms, one / two 0.50",
+            ],
+        ),
+        (
+            NEAR,
+            [
+                "the same distance throughout (3 of 3 seconds): round trip 90 ns, "
+                "one thread 3.00 ms, two threads 1.50 ms, one / two 2.00",
+            ],
+        ),
+    ],
+)
+def test_seconds_are_told_apart_by_their_round_trip(
+    seconds: list[Second], lines: list[str]
+) -> None:
+    assert summary_lines(seconds) == lines
+
+
+def test_core_distance_without_seconds_or_a_compiler_says_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        core_distance.main(["no.bundle", "--seconds", "0"])
+    assert "'0' is not a whole number of at least 1" in capsys.readouterr().err
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SystemExit, match=r"no C compiler .* apt install gcc"):
+        core_distance.main(["no.bundle"])

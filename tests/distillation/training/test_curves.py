@@ -1,0 +1,69 @@
+"""The pictures of runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from distillation.ablation import COMPARISONS, STAGES
+from distillation.recipes.named import named_recipe
+from distillation.training.curves import draw_comparison, draw_curves
+
+
+def write_log(path: Path, values: list[float]) -> Path:
+    lines = [
+        {"step": 20 * number, "loss": 1 / value, "validation_iou": value}
+        for number, value in enumerate(values, 1)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def ink(path: Path) -> np.ndarray:
+    """Pixels that are neither white nor grey: the lines of the curves."""
+    picture = cv2.imread(str(path)).astype(int)
+    return picture.max(axis=2) - picture.min(axis=2) > 60
+
+
+def test_a_run_is_drawn_with_its_losses_and_its_validation(tmp_path: Path) -> None:
+    draw_curves(write_log(tmp_path / "log.jsonl", [0.2, 0.3, 0.5]), tmp_path / "curves.png")
+    drawn = ink(tmp_path / "curves.png")
+    middle = drawn.shape[1] // 2
+    assert drawn[:, :middle].any()
+    assert drawn[:, middle:].any()
+
+
+def test_nothing_is_drawn_of_an_empty_log(tmp_path: Path) -> None:
+    draw_curves(tmp_path / "log.jsonl", tmp_path / "curves.png")
+    assert not (tmp_path / "curves.png").exists()
+
+
+def test_runs_are_drawn_side_by_side(tmp_path: Path) -> None:
+    one = write_log(tmp_path / "one.jsonl", [0.2, 0.3])
+    two = write_log(tmp_path / "two.jsonl", [0.2, 0.4])
+    groups = {"both": {"one": one, "two": two}, "second": {"two": two}}
+    draw_comparison(groups, "validation_iou", tmp_path / "both.png")
+    draw_comparison({"alone": {"one": one}}, "validation_iou", tmp_path / "alone.png")
+    assert ink(tmp_path / "both.png").sum() > ink(tmp_path / "alone.png").sum() > 0
+
+
+def test_stages_follow_those_that_they_start_from() -> None:
+    done: set[str | None] = {None}
+    for stage in STAGES:
+        assert stage.initial in done
+        assert stage.teacher in done
+        loss = named_recipe(stage.recipe).loss
+        assert bool(loss.teacher) == (stage.teacher is not None)
+        done.add(stage.recipe)
+    assert done.issuperset(recipe for group in COMPARISONS.values() for recipe in group)
+
+
+def test_compared_stages_have_the_same_budget() -> None:
+    for stages in list(COMPARISONS.values())[:2]:
+        one, other = (named_recipe(name) for name in stages)
+        assert (one.steps, one.batch_size, one.seed) == (other.steps, other.batch_size, other.seed)
+    direct, to_3, to_2 = map(named_recipe, ("tiny_direct", "tiny_to_3", "tiny_3_to_2"))
+    assert direct.steps == to_3.steps + to_2.steps

@@ -1,0 +1,266 @@
+"""Whether figures are to be trusted, which artefact to use, and old against new."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from edge_tracker.bundle.manifest import Parity
+from edge_tracker.errors import EdgeTrackerError
+from edge_tracker.hardware import Cpu, Nvidia
+from edge_tracker.measure.bench.advice import compare_reports, recommend, warnings_about
+from edge_tracker.measure.bench.latency import distribution_of
+from edge_tracker.measure.bench.machine import MachineState
+from edge_tracker.measure.bench.report import (
+    BenchReport,
+    BenchSettings,
+    MeasuredArtefact,
+    OtherLoad,
+    Recommendation,
+    Round,
+)
+from edge_tracker.measure.doctor import Diagnosis, Package
+from edge_tracker.measure.parity import LIMITS
+from edge_tracker.measure.verify import ArtefactVerification
+
+QUIET = MachineState(
+    governors=("performance",),
+    cpu_mhz=2000.0,
+    cpu_max_mhz=2000.0,
+    throttle_events=0,
+    load_average=0.1,
+    temperatures_c={},
+    power_w={},
+    gpu_mhz=None,
+    gpu_clock_locked=None,
+)
+
+
+def measured(
+    name: str,
+    p50_ms: float,
+    *,
+    status: str | None = "passed",
+    updates: int = 600,
+    rounds_ms: Sequence[float] = (),
+    unaccounted: float = 0.0,
+) -> MeasuredArtefact:
+    precision = name.split("/")[1]
+    verification = None
+    if status is not None:
+        verification = ArtefactVerification(
+            artefact=name,
+            backend="openvino",
+            device="CPU",
+            status=status,
+            reasons=("box error 1 px, limit 0.25 px",) if status == "failed" else (),
+            parity=Parity(0.003, 1e-5, 1e-6),
+            parity_limits=LIMITS[precision],
+            closed_loop=None,
+        )
+    figures = distribution_of([p50_ms] * updates)
+    return MeasuredArtefact(
+        name=name,
+        backend="openvino",
+        device="CPU",
+        precision=precision,
+        size_bytes=10**6,
+        update=figures,
+        stages={"search_graph": figures},
+        stage_mean_ms={"search_graph": p50_ms},
+        unaccounted=unaccounted,
+        copies={},
+        init=distribution_of([2.0]),
+        rounds=tuple(Round(ms, 50, QUIET) for ms in rounds_ms or [p50_ms] * 6),
+        energy_mj=None,
+        camera=None,
+        starts=None,
+        verification=verification,
+        updates_ms=(p50_ms,) * updates,
+        refresh_frames=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("artefacts", "best", "words"),
+    [
+        ([], None, "no artefact was measured"),
+        ([("a/fp32", 5.0, "failed")], None, "a/fp32 failed (box error 1 px, limit 0.25 px)"),
+        ([("a/fp32", 5.0, None)], None, "a/fp32 was not verified"),
+        ([("a/fp32", 9.0, "passed"), ("a/fp16", 5.0, "passed")], "a/fp16", "1.80 times as long"),
+        ([("a/fp32", 9.0, "passed"), ("a/int8", 5.0, "failed")], "a/fp32", "a/int8 is left out"),
+        ([("a/fp32", 5.1, "passed"), ("a/int8", 5.0, "passed")], "a/fp32", "a/int8 is 2% faster"),
+        ([("a/fp32", 5.1, "passed"), ("b/fp32", 5.0, "passed")], "b/fp32", "a/fp32 within 5%"),
+        ([("a/fp16", 5.0, "passed"), ("b/fp32", 5.3, "passed")], "a/fp16", "b/fp32 takes 1.06"),
+    ],
+)
+def test_the_fastest_that_is_right_is_recommended(
+    artefacts: list[tuple[str, float, str | None]], best: str | None, words: str
+) -> None:
+    chosen = recommend([measured(name, ms, status=status) for name, ms, status in artefacts], ())
+    assert chosen.artefact == best
+    assert words in chosen.reason
+    if best is not None:
+        assert "its box error of 0.003 px is within the limit" in chosen.reason
+
+
+def test_a_recommendation_on_doubtful_figures_is_provisional() -> None:
+    artefacts = [measured("a/fp32", 5.0)]
+    assert "provisional" not in recommend(artefacts, ()).reason
+    assert "provisional" in recommend(artefacts, ("other load",)).reason
+
+
+def warn(
+    artefact: MeasuredArtefact,
+    before: MachineState = QUIET,
+    after: MachineState = QUIET,
+    other_load: OtherLoad | None = None,
+    overhead_us: float = 1.0,
+    num_threads: int | None = 2,
+    usable_cores: int = 2,
+) -> tuple[str, ...]:
+    return warnings_about(
+        [artefact],
+        num_threads=num_threads,
+        usable_cores=usable_cores,
+        before=before,
+        after=after,
+        other_load=other_load,
+        overhead_us=overhead_us,
+    )
+
+
+def test_a_quiet_machine_gives_no_cause_for_doubt() -> None:
+    assert warn(measured("a/fp32", 5.0), other_load=OtherLoad(0.02, 0.0)) == ()
+
+
+def hot(mhz: float) -> MachineState:
+    return replace(QUIET, cpu_mhz=mhz)
+
+
+@pytest.mark.parametrize(
+    ("circumstances", "words"),
+    [
+        ({"other_load": OtherLoad(0.3, 0.0)}, "other processes used 30% of the CPU time"),
+        ({"other_load": OtherLoad(0.0, 0.02)}, "other virtual machines took 2%"),
+        ({"after": replace(QUIET, throttle_events=4)}, "the CPU throttled 4 times"),
+        ({"before": replace(QUIET, governors=("powersave",))}, "governor is powersave"),
+        ({"before": replace(QUIET, gpu_clock_locked=False)}, "sudo jetson_clocks"),
+        ({"artefact": {"updates": 300}}, "a/fp32: only 300 updates, p99 rests on 3 of them"),
+        ({"artefact": {"rounds_ms": (5, 5, 5, 5, 6, 6)}}, "20% slower in the last third"),
+        ({"artefact": {"rounds_ms": (5, 5, 6, 5, 5, 5)}}, "medians spread by 20%"),
+        ({"artefact": {"unaccounted": 0.08}}, "8% of update() is in none of its stages"),
+        ({"overhead_us": 100.0}, "measuring adds 2.0% to each update"),
+    ],
+)
+def test_each_cause_for_doubt_is_named(circumstances: dict[str, Any], words: str) -> None:
+    artefact = measured("a/fp32", 5.0, **circumstances.pop("artefact", {}))
+    (warning,) = warn(artefact, **circumstances)
+    assert words in warning
+
+
+@pytest.mark.parametrize(
+    ("device", "num_threads", "usable_cores", "proposed"),
+    [
+        ("CPU", None, 2, True),
+        ("CPU", 2, 2, True),
+        ("CPU", 1, 2, False),
+        ("CPU", None, 1, False),
+        ("GPU", None, 2, False),
+        ("CUDA 0 (Orin)", 2, 2, False),
+    ],
+)
+def test_one_thread_is_proposed_where_several_on_the_cpu_vary(
+    device: str, num_threads: int | None, usable_cores: int, proposed: bool
+) -> None:
+    varying = measured("a/fp32", 5.0, rounds_ms=(5, 5, 6, 5, 5, 5))
+    (warning,) = warn(
+        replace(varying, device=device), num_threads=num_threads, usable_cores=usable_cores
+    )
+    assert ("compare with one thread" in warning) is proposed
+
+
+def test_a_falling_clock_is_named() -> None:
+    artefact = measured("a/fp32", 5.0)
+    rounds = tuple(Round(5.0, 50, hot(mhz)) for mhz in (2000.0, 1900.0, 1500.0))
+    (warning,) = warn(replace(artefact, rounds=rounds))
+    assert "CPU clock fell from 2000 to 1500 MHz" in warning
+
+
+def test_what_is_said_of_several_is_said_once() -> None:
+    artefacts = [measured(name, 5.0, updates=100) for name in ("a/fp32", "b/fp32")]
+    (warning,) = warnings_about(
+        artefacts,
+        num_threads=1,
+        usable_cores=2,
+        before=QUIET,
+        after=QUIET,
+        other_load=None,
+        overhead_us=1.0,
+    )
+    assert warning.startswith("a/fp32, b/fp32: only 100 updates")
+
+
+def report_of(*artefacts: MeasuredArtefact, openvino: str = "2026.4") -> BenchReport:
+    return BenchReport(
+        created="2026-01-01T00:00:00+00:00",
+        bundle="small.bundle",
+        source_sha256="5eed" * 16,
+        settings=BenchSettings(640, 480, None, 2, 10.0, None, None),
+        machine=Diagnosis(
+            edge_tracker="0.1.0",
+            python="CPython 3.11",
+            executable="python",
+            system="Linux",
+            architecture="x86_64",
+            board=None,
+            cpu=Cpu("Some CPU", 4, 4, ()),
+            nvidia=Nvidia(None, None, None, ()),
+            packages=(Package("openvino", "openvino", openvino),),
+            backends=(),
+        ),
+        power_mode=None,
+        before=QUIET,
+        after=QUIET,
+        other_load=None,
+        overhead_us=1.0,
+        artefacts=artefacts,
+        failures=(),
+        warnings=(),
+        recommendation=Recommendation(None, ""),
+    )
+
+
+def as_json(report: BenchReport) -> Any:
+    return json.loads(json.dumps(dataclasses.asdict(report)))
+
+
+def test_old_against_new() -> None:
+    old = as_json(report_of(measured("a/fp32", 4.0), measured("gone/fp32", 1.0)))
+    new = report_of(measured("a/fp32", 5.0), measured("b/fp32", 1.0), openvino="2027.0")
+    comparison = compare_reports(old, new)
+    ratios = {entry.figure: (entry.artefact, entry.ratio) for entry in comparison.ratios}
+    assert ratios == {
+        "update p50": ("a/fp32", 1.25),
+        "update p95": ("a/fp32", 1.25),
+        "update p99": ("a/fp32", 1.25),
+        "init p50": ("a/fp32", 1.0),
+    }
+    assert comparison.differences == ("openvino: 2026.4 then, 2027.0 now",)
+
+
+@pytest.mark.parametrize("old", [{}, [], {"artefacts": [{}]}, {"artefacts": None}])
+def test_a_file_that_is_no_report_is_refused(old: Any) -> None:
+    with pytest.raises(EdgeTrackerError, match="is none that bench --json wrote"):
+        compare_reports(old, report_of(measured("a/fp32", 4.0)))
+
+
+def test_reports_with_nothing_in_common_are_refused() -> None:
+    old = as_json(report_of(measured("a/fp32", 4.0)))
+    with pytest.raises(EdgeTrackerError, match="a/fp32 then, b/fp32 now"):
+        compare_reports(old, report_of(measured("b/fp32", 4.0)))

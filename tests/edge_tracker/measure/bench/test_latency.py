@@ -1,0 +1,209 @@
+"""Where the time of an update goes, told by a clock that only sleeps move."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge_tracker import EdgeTracker, TrackerOptions, tracker
+from edge_tracker.measure.bench.latency import (
+    Distribution,
+    Pace,
+    StageTimer,
+    TimedUpdate,
+    distribution_of,
+    play_camera,
+    timing_overhead_us,
+)
+from edge_tracker.tracker import STAGES
+from tests.helpers.fake_graphs import FakeNetwork, bundle_without_files
+from tests.helpers.slow_networks import FakeClock, SlowNetwork
+
+BOX = (100.0, 80.0, 40.0, 40.0)
+FRAME = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
+
+
+def timed_tracker(
+    network: SlowNetwork, monkeypatch: pytest.MonkeyPatch
+) -> tuple[EdgeTracker, StageTimer]:
+    monkeypatch.setattr(tracker, "open_graphs", lambda bundle, **options: network.graphs())
+    timer = StageTimer(network.clock)
+    options = TrackerOptions(update_interval=10, update_score=0.0)
+    timed = EdgeTracker(bundle_without_files(), options=options, on_stage=timer)
+    timed.init(FRAME, BOX)
+    return timed, timer
+
+
+def slow_down(
+    name: str, milliseconds: float, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Insert a sleep into a function that the tracker calls."""
+    original = getattr(tracker, name)
+
+    def slowed(*arguments: object) -> object:
+        clock.sleep(milliseconds / 1e3)
+        return original(*arguments)
+
+    monkeypatch.setattr(tracker, name, slowed)
+
+
+def updates_of(
+    network: SlowNetwork, monkeypatch: pytest.MonkeyPatch, count: int = 30
+) -> list[TimedUpdate]:
+    timed, timer = timed_tracker(network, monkeypatch)
+    return [timer.time_update(timed, FRAME) for _ in range(count)]
+
+
+def total_by_stage(updates: list[TimedUpdate]) -> dict[str, float]:
+    return {stage: sum(u.stages_ms.get(stage, 0.0) for u in updates) for stage in STAGES}
+
+
+def test_a_slow_search_graph_shows_in_its_stage_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    updates = updates_of(SlowNetwork(wait_ms=0.0), monkeypatch)
+    expected = dict.fromkeys(STAGES, 0.0) | {"search_graph": 30 * 10.0}
+    assert total_by_stage(updates) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("function", "stage"),
+    [("as_bgr", "crop"), ("decode_edges", "decode"), ("clip_box", "decode")],
+)
+def test_an_inserted_sleep_shows_in_its_stage_only(
+    function: str, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = SlowNetwork(wait_ms=0.0)
+    before = total_by_stage(updates_of(network, monkeypatch))
+    slow_down(function, 4.0, network.clock, monkeypatch)
+    after = total_by_stage(updates_of(network, monkeypatch))
+    assert after == pytest.approx(before | {stage: before[stage] + 30 * 4.0})
+
+
+def test_a_refresh_shows_where_it_is_started_and_where_it_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = SlowNetwork(wait_ms=3.0)
+    timed, timer = timed_tracker(network, monkeypatch)
+    crop_template = timed._crop_template
+
+    def crop_slowly(*arguments: Any) -> NDArray[np.uint8]:
+        network.clock.sleep(0.002)
+        return crop_template(*arguments)
+
+    monkeypatch.setattr(timed, "_crop_template", crop_slowly)
+    updates = [timer.time_update(timed, FRAME) for _ in range(30)]
+    assert [i for i, u in enumerate(updates) if u.after_refresh] == [10, 20]
+    assert updates[10].stages_ms["template_wait"] == pytest.approx(3.0)
+    # The first frame of each interval is the best so far, as all score alike.
+    cropped = [i for i, u in enumerate(updates) if u.stages_ms["template_refresh"] > 1]
+    assert cropped == [0, 10, 20]
+
+
+def test_stages_add_up_to_the_update_in_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    monkeypatch.setattr(tracker, "open_graphs", lambda bundle, **options: FakeNetwork().graphs())
+    timer = StageTimer(time.perf_counter)
+    timed = EdgeTracker(bundle_without_files(), on_stage=timer)
+    timed.init(FRAME, BOX)
+    updates = [timer.time_update(timed, FRAME) for _ in range(100)]
+    covered = np.median([sum(u.stages_ms.values()) / u.elapsed_ms for u in updates])
+    assert 0.95 < covered <= 1.0
+
+
+def test_rare_spikes_show_in_p99_and_not_in_p50(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = SlowNetwork(wait_ms=0.0, search_ms=lambda i: 15.0 if i % 50 == 49 else 10.0)
+    updates = updates_of(network, monkeypatch, count=500)
+    figures = distribution_of([update.elapsed_ms for update in updates])
+    assert figures.p50 == pytest.approx(10.0)
+    assert figures.p95 == pytest.approx(10.0)
+    assert figures.p99 == pytest.approx(15.0)
+    assert figures.max == pytest.approx(15.0)
+
+
+def test_an_update_that_nobody_times_leaves_the_last_timed_one_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = SlowNetwork()
+    timed, timer = timed_tracker(network, monkeypatch)
+    update = timer.time_update(timed, FRAME)
+    network.clock.sleep(1.0)
+    timed.update(FRAME)
+    assert sum(update.stages_ms.values()) == pytest.approx(10.0)
+
+
+def test_timing_costs_microseconds() -> None:
+    import time
+
+    assert 0 < timing_overhead_us(time.perf_counter) < 200
+    ticks: Iterator[float] = (1e-6 * tick for tick in range(10**6))
+    # Start, two ends, one for each stage, and the end itself.
+    assert timing_overhead_us(lambda: next(ticks)) == pytest.approx(len(STAGES) + 3)
+
+
+def test_distribution() -> None:
+    assert distribution_of([4.0, 1.0, 3.0, 2.0]) == Distribution(
+        count=4, mean=2.5, std=pytest.approx(1.25**0.5), min=1.0, p50=2.5, p90=pytest.approx(3.7),
+        p95=pytest.approx(3.85), p99=pytest.approx(3.97), max=4.0,
+    )  # fmt: skip
+    with pytest.raises(ValueError, match="at least one"):
+        distribution_of([])
+
+
+def test_frames_go_forth_and_back() -> None:
+    frames = [np.full((64, 64, 3), i, np.uint8) for i in range(4)]
+    pace = Pace(frames, BOX)
+    order = [int(pace.frame(i)[0, 0, 0]) for i in range(12)]
+    assert order == [0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1]
+    assert pace.frame(10**6) is frames[2]
+    assert Pace(frames[:1], BOX).frame(5) is frames[0]
+
+
+# A camera of 100 frames/s.
+
+
+def play(update_ms: Callable[[int], float], frames: int = 40) -> Any:
+    clock = FakeClock()
+    seen: list[int] = []
+    pace = Pace([np.full((16, 16, 3), i, np.uint8) for i in range(frames)], BOX)
+
+    def update(frame: NDArray[np.uint8]) -> None:
+        clock.sleep(update_ms(len(seen)) / 1e3)
+        seen.append(int(frame[0, 0, 0]))
+
+    return play_camera(update, pace, 100.0, frames, clock, clock.sleep), seen
+
+
+def test_a_fast_tracker_sees_every_frame_in_time() -> None:
+    run, seen = play(lambda i: 4.0)
+    assert seen == list(range(40))
+    assert (run.dropped, run.deadline_misses) == (0, 0)
+    assert run.latency.max == pytest.approx(4.0, abs=0.1)
+
+
+def test_a_slow_tracker_drops_frames_and_takes_the_newest() -> None:
+    run, seen = play(lambda i: 25.0, frames=43)
+    assert seen[:5] == [0, 2, 5, 7, 10]
+    assert run.dropped == 43 - len(seen)
+    assert run.deadline_misses == len(seen)
+    # Alternately a new frame, and one that is 5 ms old already.
+    assert run.latency.min == pytest.approx(25.0, abs=0.1)
+    assert run.latency.max == pytest.approx(30.0, abs=0.1)
+
+
+def test_one_slow_update_costs_one_deadline_and_the_frames_in_between() -> None:
+    run, seen = play(lambda i: 35.0 if i == 9 else 4.0)
+    assert seen == [*range(10), *range(12, 40)]
+    assert run.dropped == 2
+    assert run.deadline_misses == 1
+    assert run.latency.max == pytest.approx(35.0, abs=0.1)
+
+
+@pytest.mark.parametrize(("update_ms", "missed"), [(9.5, False), (10.5, True)])
+def test_a_deadline_is_the_time_between_frames(update_ms: float, missed: bool) -> None:
+    run, seen = play(lambda i: update_ms if i == 5 else 1.0)
+    assert run.deadline_misses == missed
+    assert len(seen) + run.dropped == 40

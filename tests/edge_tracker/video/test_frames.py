@@ -1,0 +1,208 @@
+"""Frame sources and the mp4 writer, on files made here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge_tracker.errors import VideoError
+from edge_tracker.video.frames import DEFAULT_FPS, mp4_writer, natural_key, open_frames
+from tests.helpers.places import SHARED
+
+Image = np.ndarray
+SHARED_VIDEO = SHARED / "data/videos/pysot_bag.avi"
+
+
+def grey_frames(count: int, width_px: int = 64, height_px: int = 48) -> list[Image]:
+    """Frames whose brightness tells their index: 10, 20, 30 ..."""
+    return [np.full((height_px, width_px, 3), 10 * (i + 1), np.uint8) for i in range(count)]
+
+
+def write_video(path: Path, frames: list[Image], fps: float = 25.0) -> Path:
+    height_px, width_px = frames[0].shape[:2]
+    with mp4_writer(path, fps, width_px, height_px) as write:
+        for frame in frames:
+            write(frame)
+    return path
+
+
+def indices(frames: Iterator[Image]) -> list[int]:
+    return [round(float(frame.mean()) / 10) - 1 for frame in frames]
+
+
+def test_a_written_video_reads_back_frame_by_frame(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "clip.mp4", grey_frames(12), fps=29.97)
+    with open_frames(video) as source:
+        assert source.num_frames == 12
+        assert source.fps == pytest.approx(29.97, abs=0.01)
+        assert source.first_frame.shape == (48, 64, 3)
+        assert not source.live
+        assert indices(iter(source)) == list(range(12))
+    assert os.listdir(tmp_path) == ["clip.mp4"]
+
+
+def test_the_first_frame_is_not_shared_with_iteration(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "clip.mp4", grey_frames(2))
+    with open_frames(video) as source:
+        next(iter(source))[:] = 255
+        assert source.first_frame.max() < 50
+
+
+def test_a_folder_is_read_in_natural_order(tmp_path: Path) -> None:
+    names = ["frame1.png", "frame2.PNG", "frame10.png", "frame011.png", "frame100.bmp"]
+    for name, frame in zip(names, grey_frames(5), strict=True):
+        cv2.imwrite(str(tmp_path / name), frame)
+    (tmp_path / "notes.txt").write_text("not a frame")
+    (tmp_path / "._frame1.png").write_bytes(b"left by another system")
+    with open_frames(str(tmp_path)) as source:
+        assert source.num_frames == 5
+        assert source.fps == DEFAULT_FPS
+        assert indices(iter(source)) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [("2.jpg", "10.jpg"), ("a9b10", "a10b2"), ("A2", "a10"), ("frame", "frame0"), ("01", "1")],
+)
+def test_natural_order(earlier: str, later: str) -> None:
+    assert natural_key(earlier) < natural_key(later)
+
+
+def test_folder_frames_may_differ_in_size_and_be_grey(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "1.png"), np.full((20, 30), 10, np.uint8))
+    cv2.imwrite(str(tmp_path / "2.png"), np.full((40, 50, 4), 20, np.uint8))
+    with open_frames(tmp_path) as source:
+        assert [frame.shape for frame in source] == [(20, 30, 3), (40, 50, 3)]
+
+
+def test_names_outside_ascii_are_read(tmp_path: Path) -> None:
+    folder = tmp_path / "Vögel 鳥"
+    folder.mkdir()
+    encoded = cv2.imencode(".png", grey_frames(1)[0])[1]
+    (folder / "é1.png").write_bytes(encoded.tobytes())
+    with open_frames(folder) as source:
+        assert indices(iter(source)) == [0]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff\xe0 cut short", b"plain text"])
+def test_an_unreadable_image_is_named(tmp_path: Path, content: bytes) -> None:
+    cv2.imwrite(str(tmp_path / "1.jpg"), grey_frames(1)[0])
+    (tmp_path / "2.jpg").write_bytes(content)
+    with open_frames(tmp_path) as source, pytest.raises(VideoError, match=r"2\.jpg.*replace"):
+        list(source)
+
+
+def test_an_unreadable_first_image_is_named_on_opening(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_bytes(b"no image")
+    with pytest.raises(VideoError, match=r"1\.jpg"), open_frames(tmp_path):
+        pass
+
+
+def test_a_video_that_ends_early_yields_what_it_has(tmp_path: Path) -> None:
+    # AVI announces its frame count at the start, so that a cut file still opens.
+    rng = np.random.default_rng(0)
+    video = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    for _ in range(40):
+        writer.write(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    writer.release()
+    whole = video.read_bytes()
+    video.write_bytes(whole[: len(whole) // 2])
+    with open_frames(video) as source:
+        assert source.num_frames == 40
+        assert 10 < sum(1 for _ in source) < 30
+
+
+def test_what_cannot_be_opened_is_named_with_a_remedy(tmp_path: Path) -> None:
+    text = tmp_path / "notes.mp4"
+    text.write_text("not a video")
+    (tmp_path / "sequence" / "img").mkdir(parents=True)
+    cases = [
+        (tmp_path / "absent.mp4", r"absent\.mp4 does not exist.*camera index"),
+        (text, r"notes\.mp4 cannot be opened.*ffmpeg"),
+        (tmp_path / "sequence" / "img", r"img holds no images \(\.bmp"),
+        (tmp_path / "sequence", r"did you mean one of its folders \(img\)"),
+        ("987", r"camera 987 cannot be opened.*plugged in"),
+        (987, r"camera 987 cannot be opened.*plugged in"),
+        ("udp://256.0.0.1:1", r"stream udp://256\.0\.0\.1:1 cannot be opened.*network"),
+        ("nosuchsrc ! appsink", r"stream nosuchsrc ! appsink cannot be opened.*GStreamer"),
+    ]
+    for source, message in cases:
+        with pytest.raises(VideoError, match=message), open_frames(source):
+            pass
+
+
+def test_a_file_named_like_a_camera_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(tmp_path / "clip.mp4", grey_frames(3)).rename(tmp_path / "0")
+    monkeypatch.chdir(tmp_path)
+    with open_frames("0") as source:
+        assert not source.live
+        assert source.num_frames == 3
+
+
+def test_frames_of_another_size_are_scaled_to_the_videos(tmp_path: Path) -> None:
+    frames = [*grey_frames(2), np.full((100, 30, 3), 30, np.uint8)]
+    video = write_video(tmp_path / "clip.mp4", frames)
+    with open_frames(video) as source:
+        assert indices(iter(source)) == [0, 1, 2]
+
+
+def test_a_failure_leaves_the_old_video_and_nothing_else(tmp_path: Path) -> None:
+    video = write_video(tmp_path / "clip.mp4", grey_frames(3))
+    before = video.read_bytes()
+
+    def interrupted() -> None:
+        with mp4_writer(video, 25, 64, 48) as write:
+            write(grey_frames(1)[0])
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert video.read_bytes() == before
+    assert os.listdir(tmp_path) == ["clip.mp4"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits file sizes by setrlimit")
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    import resource
+
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
+    try:
+        with pytest.raises(VideoError, match=r"out\.mp4 is not complete: 0 of 8 frames.*full"):
+            write_video(tmp_path / "out.mp4", [noise] * 8)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert os.listdir(tmp_path) == []
+
+
+def test_unusable_targets_are_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    cases = [
+        (tmp_path / "clip.avi", ValueError, r"must be named \.mp4"),
+        (tmp_path / "folder.mp4", ValueError, "is not a regular file"),
+        (tmp_path / "absent" / "clip.mp4", FileNotFoundError, "absent does not exist, create it"),
+        (Path("/proc/clip.mp4"), OSError, r"clip\.mp4"),
+    ]
+    for target, kind, message in cases:
+        with pytest.raises(kind, match=message), mp4_writer(target, 25, 64, 48):
+            pytest.fail("the block must not run")
+
+
+@pytest.mark.skipif(not SHARED_VIDEO.exists(), reason="needs ../shared/data/videos")
+def test_a_real_video_yields_all_its_frames() -> None:
+    with open_frames(SHARED_VIDEO) as source:
+        assert source.num_frames == 196
+        assert sum(frame.shape == (360, 480, 3) for frame in source) == 196

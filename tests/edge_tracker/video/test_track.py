@@ -1,0 +1,192 @@
+"""A whole video through the tracker: what is written, and how it ends."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_tracker import Bundle, EdgeTracker, TrackResult
+from edge_tracker.video.frames import FrameSource, open_frames
+from edge_tracker.video.track import CSV_COLUMNS, track_video
+
+BOX = (50.0, 60.5, 40.0, 30.0)
+
+
+@pytest.fixture(scope="module")
+def tracker(nano_bundle: Bundle, cache_dir: Path) -> Iterator[EdgeTracker]:
+    with EdgeTracker(nano_bundle, cache_dir=cache_dir) as tracker:
+        yield tracker
+
+
+def noise(count: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 255, (240, 320, 3), dtype=np.uint8) for _ in range(count)]
+
+
+def recorded(frames: list[np.ndarray], path: Path, announced: int | None = None) -> FrameSource:
+    return FrameSource("clip", path, 25.0, announced or len(frames), frames[0], iter(frames))
+
+
+def live(frames: list[np.ndarray]) -> FrameSource:
+    return FrameSource("camera 0", None, 30.0, None, frames[0], iter(frames))
+
+
+def interrupt_at(index: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, as the terminal sends it, during the update number `index`."""
+    update = EdgeTracker.update
+    calls = iter(range(1, 1000))
+
+    def interrupted(tracker: EdgeTracker, frame: np.ndarray) -> TrackResult:
+        if next(calls) == index:
+            signal.raise_signal(signal.SIGINT)
+        return update(tracker, frame)
+
+    monkeypatch.setattr(EdgeTracker, "update", interrupted)
+
+
+def test_rows_are_the_given_box_and_then_the_trackers_results(
+    tracker: EdgeTracker, tmp_path: Path
+) -> None:
+    frames = noise(6)
+    tracker.init(frames[0], BOX)
+    expected = [tracker.update(frame) for frame in frames[1:]]
+
+    summary = track_video(tracker, recorded(frames, tmp_path), BOX, csv_path=tmp_path / "b.csv")
+
+    with (tmp_path / "b.csv").open(newline="") as file:
+        header, first, *rows = csv.reader(file)
+    assert tuple(header) == CSV_COLUMNS
+    assert [float(cell) for cell in first] == [0, *BOX, 1, 1, 0, 0, 0, 0]
+    for index, (row, result) in enumerate(zip(rows, expected, strict=True), start=1):
+        values = [*result.box, result.score, float(result.found), *result.edge_std_px]
+        assert [float(cell) for cell in row] == pytest.approx([index, *values], abs=1e-3)
+    assert summary.frames == 6
+    assert summary.ended is None
+    assert summary.frames_lost == sum(not result.found for result in expected)
+    assert summary.mean_score == pytest.approx(np.mean([result.score for result in expected]))
+
+
+def test_times_are_of_the_updates(tracker: EdgeTracker, tmp_path: Path) -> None:
+    summary = track_video(tracker, recorded(noise(12), tmp_path), BOX)
+    assert summary.update_ms_median is not None
+    assert summary.update_ms_p95 is not None
+    assert summary.update_fps is not None
+    assert 0 < summary.update_ms_median <= summary.update_ms_p95 < 5000
+    assert math.isfinite(summary.update_fps)
+
+
+def test_lost_frames_are_counted_and_marked(
+    tracker: EdgeTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = iter(
+        TrackResult((10, 20, 30, 40), score, score > 0.5, (1, 2, 3, 4)) for score in (0.9, 0.2, 0.1)
+    )
+    monkeypatch.setattr(EdgeTracker, "update", lambda tracker, frame: next(results))
+    summary = track_video(tracker, recorded(noise(4), tmp_path), BOX, csv_path=tmp_path / "b.csv")
+    assert summary.frames_lost == 2
+    assert summary.mean_score == pytest.approx(0.4)
+    last = (tmp_path / "b.csv").read_text().splitlines()[-1]
+    assert last == "3,10.000,20.000,30.000,40.000,0.1000,0,1.000,2.000,3.000,4.000"
+
+
+def test_the_video_shows_every_frame_annotated(tracker: EdgeTracker, tmp_path: Path) -> None:
+    grey = [np.full((240, 320, 3), 128, np.uint8)] * 5
+    track_video(tracker, recorded(grey, tmp_path / "clip"), BOX, save=tmp_path / "out.mp4")
+    assert os.listdir(tmp_path) == ["out.mp4"]
+    with open_frames(tmp_path / "out.mp4") as source:
+        assert source.fps == 25.0
+        annotated = [frame.std() for frame in source]
+    assert len(annotated) == 5
+    assert min(annotated) > 1
+
+
+def test_a_single_frame_has_no_times(tracker: EdgeTracker, tmp_path: Path) -> None:
+    summary = track_video(tracker, recorded(noise(1), tmp_path), BOX)
+    assert summary.frames == 1
+    assert summary.update_fps is summary.update_ms_median is summary.mean_score is None
+
+
+def test_frames_may_change_size(tracker: EdgeTracker, tmp_path: Path) -> None:
+    frames = [*noise(2), np.zeros((120, 400, 3), np.uint8)]
+    source = recorded(frames, tmp_path / "clip")
+    assert track_video(tracker, source, BOX, save=tmp_path / "out.mp4").frames == 3
+
+
+def test_an_early_end_is_reported(tracker: EdgeTracker, tmp_path: Path) -> None:
+    summary = track_video(tracker, recorded(noise(3), tmp_path, announced=10), BOX)
+    assert summary.ended == "clip ended after 3 of 10 frames"
+    assert track_video(tracker, live(noise(3)), BOX).ended == "camera 0 ended after 3 frames"
+
+
+def test_the_watcher_sees_each_frame_and_can_stop(tracker: EdgeTracker, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def watch(index: int, frame: np.ndarray, result: TrackResult) -> bool:
+        assert frame.shape == (240, 320, 3)
+        seen.append(index)
+        return index < 3
+
+    summary = track_video(
+        tracker,
+        recorded(noise(9), tmp_path / "clip"),
+        BOX,
+        save=tmp_path / "out.mp4",
+        on_frame=watch,
+    )
+    assert seen == [0, 1, 2, 3]
+    assert summary.frames == 4
+    assert summary.ended == "stopped by the user after 4 of 9 frames"
+    assert (tmp_path / "out.mp4").exists()
+
+
+def test_ctrl_c_abandons_a_video_and_leaves_no_files(
+    tracker: EdgeTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(3, monkeypatch)
+    source = recorded(noise(9), tmp_path / "clip")
+    with pytest.raises(KeyboardInterrupt):
+        track_video(tracker, source, BOX, save=tmp_path / "o.mp4", csv_path=tmp_path / "b.csv")
+    assert os.listdir(tmp_path) == []
+
+
+def test_ctrl_c_stops_a_camera_and_keeps_its_files(
+    tracker: EdgeTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(3, monkeypatch)
+    save, csv_path = tmp_path / "o.mp4", tmp_path / "b.csv"
+    summary = track_video(tracker, live(noise(9)), BOX, save=save, csv_path=csv_path)
+    assert summary.ended == "interrupted after 3 frames"
+    assert len(csv_path.read_text().splitlines()) == 1 + 3
+    with open_frames(save) as source:
+        assert source.num_frames == 3
+
+
+def test_a_failure_on_the_way_leaves_the_old_files(tracker: EdgeTracker, tmp_path: Path) -> None:
+    old = tmp_path / "b.csv"
+    old.write_text("old")
+    frames = [*noise(2), np.zeros((240, 320, 3), np.float32)]
+    with pytest.raises(TypeError, match="float32"):
+        track_video(tracker, recorded(frames, tmp_path / "clip"), BOX, csv_path=old)
+    assert old.read_text() == "old"
+    assert os.listdir(tmp_path) == ["b.csv"]
+
+
+def test_outputs_may_not_be_the_source_or_each_other(tracker: EdgeTracker, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"precious")
+    again = tmp_path / "sub" / ".." / "clip.mp4"
+    (tmp_path / "sub").mkdir()
+    for outputs in ({"save": again}, {"csv_path": clip}):
+        with pytest.raises(ValueError, match="is the video being tracked"):
+            track_video(tracker, recorded(noise(2), clip), BOX, **outputs)
+    both = tmp_path / "out.mp4"
+    with pytest.raises(ValueError, match="cannot be both"):
+        track_video(tracker, recorded(noise(2), clip), BOX, save=both, csv_path=both)
+    assert clip.read_bytes() == b"precious"

@@ -1,0 +1,166 @@
+"""The example programs run, on a bundle with random weights and a short rendered clip."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_tracker import Bundle, TrackResult, VideoError
+from edge_tracker.video.frames import FrameSource, mp4_writer, open_frames
+from edge_tracker.video.rendered_clip import render_clip
+from examples import (
+    convert_and_track,
+    replace_cv2_tracker,
+    several_targets,
+    track_webcam,
+    uncertainty,
+)
+from tests.helpers.places import REPOSITORY
+
+FRAMES = 12
+BOX = ["--box", "100", "90", "40", "50"]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    with mp4_writer(path, 30.0, 480, 360) as write:
+        for frame in render_clip(FRAMES, 480, 360):
+            write(frame.image)
+    return path
+
+
+@pytest.fixture
+def bundle(nano_bundle: Bundle) -> str:
+    return str(nano_bundle.path)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where OpenVINO's compiled models go."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def count_frames(video: Path) -> int:
+    with open_frames(video) as source:
+        return sum(1 for _ in source)
+
+
+def test_a_checkpoint_is_converted_and_tracks(
+    nano_checkpoint: Path,
+    clip: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bundle, save = tmp_path / "bundle", tmp_path / "tracked.mp4"
+    convert_and_track.main(
+        [str(nano_checkpoint), str(clip), *BOX, "--bundle", str(bundle), "--save", str(save)]
+    )
+    assert count_frames(save) == FRAMES
+    printed = capsys.readouterr().out
+    assert (bundle / "manifest.json").is_file()
+    assert "onnx/fp32: edges within" in printed
+    assert f"{FRAMES} frames" in printed
+
+
+def test_a_cv2_tracker_is_replaced(
+    bundle: str, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replace_cv2_tracker.main([bundle, str(clip), *BOX])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == FRAMES - 1
+    assert all(re.fullmatch(r"(True|False)( -?\d+){4} [01]\.\d\d", line) for line in lines)
+
+
+def test_a_video_that_is_none_ends_the_cv2_example(
+    bundle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        replace_cv2_tracker.main([bundle, str(tmp_path / "none.mp4"), *BOX])
+    assert ended.value.code == 1
+    assert "none.mp4 cannot be read" in capsys.readouterr().err
+
+
+def test_several_targets_get_a_box_each(
+    bundle: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save = tmp_path / "tracked.mp4"
+    several_targets.main(
+        [bundle, str(clip), *BOX, "--box", "10", "20", "30", "30", "--save", str(save)]
+    )
+    assert count_frames(save) == FRAMES
+    assert "2 targets" in capsys.readouterr().out
+
+
+def test_every_frame_is_sure_unsure_or_lost(
+    bundle: str, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uncertainty.main([bundle, str(clip), *BOX, "--limit", "0.5"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == FRAMES - 1
+    # Nothing is half as wide as its own median, so the first frame is above that limit.
+    assert lines[0].startswith("frame 1: unsure, ")
+    assert all(re.search(r": (sure|unsure|lost), score ", line) for line in lines)
+
+
+def test_spread_is_taken_relative_to_the_side_across_the_edge() -> None:
+    result = TrackResult((0.0, 0.0, 10.0, 100.0), 0.9, True, (1.0, 5.0, 2.0, 30.0))
+    assert uncertainty.relative_spread(result) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("shown_before_quitting", [FRAMES, 3])
+def test_the_window_shows_every_frame_until_the_user_quits(
+    bundle: str, clip: Path, monkeypatch: pytest.MonkeyPatch, shown_before_quitting: int
+) -> None:
+    shown: list[np.ndarray] = []
+
+    def choose_box(source: FrameSource) -> tuple[FrameSource, tuple[float, ...]]:
+        return source, (100.0, 90.0, 40.0, 50.0)
+
+    def show(frame: np.ndarray) -> bool:
+        shown.append(frame)
+        return len(shown) < shown_before_quitting
+
+    monkeypatch.setattr(track_webcam, "require_display", lambda: None)
+    monkeypatch.setattr(track_webcam, "choose_box", choose_box)
+    monkeypatch.setattr(track_webcam, "show", show)
+    track_webcam.main([bundle, str(clip)])
+    assert len(shown) == min(shown_before_quitting, FRAMES - 1)
+    assert shown[0].shape == (360, 480, 3)
+
+
+def test_without_a_display_the_reason_is_printed(
+    bundle: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def require_display() -> None:
+        raise VideoError("no display here")
+
+    monkeypatch.setattr(track_webcam, "require_display", require_display)
+    with pytest.raises(SystemExit) as ended:
+        track_webcam.main([bundle])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "no display here\n"
+
+
+@pytest.mark.parametrize("page", ["docs/bundle_format.md", "README.md"])
+def test_programs_in_the_documentation_run(
+    page: str, bundle: str, clip: Path, tmp_path: Path
+) -> None:
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "demo_output").mkdir()
+    (tmp_path / "demo_output" / "bundle").symlink_to(bundle)
+    (tmp_path / "demo_output" / "clip.mp4").symlink_to(clip)
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    if page == "README.md":
+        assert len(done.stdout.splitlines()) == FRAMES - 1
+    else:
+        assert float(done.stdout.split()[0]) < 1e-4

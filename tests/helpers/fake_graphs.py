@@ -1,0 +1,117 @@
+"""Graphs that say what a test tells them to, and remember what they were given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tracker.backends.choice import BackendChoice, Graphs
+from edge_tracker.backends.graph import CopyTimes
+from edge_tracker.bundle.manifest import Bundle
+from edge_tracker.options import TrackerOptions
+from mixformerv2.geometries import NANO
+
+#: Edges of a target that fills the middle of the search crop as the first box does: it stays.
+STILL = (0.5 - 0.5 / 4.5, 0.5 - 0.5 / 4.5, 0.5 + 0.5 / 4.5, 0.5 + 0.5 / 4.5)
+
+
+@dataclass
+class FakeNetwork:
+    """Both graphs. `events` is the order in which they ran; `template_kv` is a number that counts.
+
+    scores: of each frame in turn, the last one for ever. edges_ltrb: likewise, as fractions.
+    copies: what the search graph's copies take.
+    """
+
+    scores: list[float] = field(default_factory=lambda: [0.9])
+    edges_ltrb: list[tuple[float, ...]] = field(default_factory=lambda: [STILL])
+    events: list[str] = field(default_factory=list)
+    templates: list[NDArray[np.uint8]] = field(default_factory=list)
+    searches: list[NDArray[np.uint8]] = field(default_factory=list)
+    searched_with: list[str] = field(default_factory=list)
+    closed: int = 0
+    copies: CopyTimes | None = None
+
+    def graphs(self) -> Graphs:
+        choice = BackendChoice("fake", "CPU", "fp32", ("fake: chosen",))
+        return Graphs(FakeTemplateGraph(self), FakeSearchGraph(self), choice)
+
+
+@dataclass
+class FakeTemplateGraph:
+    network: FakeNetwork
+
+    def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.network.events.append("encode")
+        return self._encode(inputs)
+
+    def start(self, inputs: Mapping[str, Any]) -> Callable[[], Mapping[str, Any]]:
+        self.network.events.append("start refresh")
+        outputs = self._encode(inputs)
+
+        def collect() -> Mapping[str, Any]:
+            self.network.events.append("collect refresh")
+            return outputs
+
+        return collect
+
+    def time_copies(self) -> CopyTimes | None:
+        return None
+
+    def close(self) -> None:
+        self.network.closed += 1
+
+    def _encode(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        (templates,) = inputs["templates"]
+        self.network.templates.append(templates.copy())
+        return {"template_kv": f"kv {len(self.network.templates)}"}
+
+
+@dataclass
+class FakeSearchGraph:
+    network: FakeNetwork
+
+    def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        network = self.network
+        network.events.append("search")
+        frame = len(network.searches)
+        network.searches.append(inputs["search"][0].copy())
+        network.searched_with.append(inputs["template_kv"])
+        edges = network.edges_ltrb[min(frame, len(network.edges_ltrb) - 1)]
+        score = network.scores[min(frame, len(network.scores) - 1)]
+        edge_probs = np.stack([two_bins(edge, NANO.bins) for edge in edges])[None]
+        return {"edge_probs": edge_probs, "score": np.array([score], np.float32)}
+
+    def start(self, inputs: Mapping[str, Any]) -> Callable[[], Mapping[str, Any]]:
+        outputs = self.run(inputs)
+        return lambda: outputs
+
+    def time_copies(self) -> CopyTimes | None:
+        return self.network.copies
+
+    def close(self) -> None:
+        self.network.closed += 1
+
+
+def two_bins(edge: float, bins: int) -> NDArray[np.float32]:
+    """The distribution over two neighbouring bins whose expectation is the coordinate."""
+    probs = np.zeros(bins, np.float32)
+    low = min(int(edge * bins), bins - 2) if np.isfinite(edge) else 0
+    share = edge * bins - low
+    probs[low], probs[low + 1] = 1 - share, share
+    return probs
+
+
+def bundle_without_files(options: TrackerOptions | None = None) -> Bundle:
+    return Bundle(
+        path=Path("no-files"),
+        spec=NANO,
+        tracker_defaults=options or TrackerOptions(),
+        artefacts=(),
+        manifest={},
+    )

@@ -1,0 +1,16 @@
+"""Where the repository, the shared data and a trained checkpoint lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+SHARED = REPOSITORY.parent / "shared"
+TRAINED_CHECKPOINTS = (
+    *sorted((REPOSITORY / "examples" / "models").glob("edge_nano.*")),
+    SHARED / "models" / "provisional_nano.pth.tar",
+)
+
+
+def trained_checkpoint() -> Path | None:
+    return next((path for path in TRAINED_CHECKPOINTS if path.is_file()), None)
