@@ -20,7 +20,8 @@ from benchmarks.interleaved import median_ratio, time_in_turn
 from edge_tracker import Bundle, open_bundle
 from edge_tracker.backends.choice import BackendChoice, Graphs
 from edge_tracker.backends.openvino import OpenVinoGraph, openvino_core
-from edge_tracker.measure.parity import load_golden, measure_parity
+from edge_tracker.bundle.goldens import load_golden
+from edge_tracker.measure.parity import measure_parity
 
 
 def main() -> None:

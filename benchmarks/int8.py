@@ -29,8 +29,8 @@ from converters.artefacts import describe_artefact
 from converters.convert import convert_checkpoint
 from edge_tracker import Bundle, EdgeTracker, open_bundle
 from edge_tracker.backends.choice import open_graphs
+from edge_tracker.bundle.goldens import load_golden
 from edge_tracker.bundle.writing import write_manifest
-from edge_tracker.measure.parity import load_golden
 from edge_tracker.options import TrackerOptions
 from edge_tracker.video.rendered_clip import render_clip
 from mixformerv2.geometries import GEOMETRIES

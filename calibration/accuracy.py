@@ -13,7 +13,7 @@ import numpy as np
 
 from calibration.samples import CalibrationSamples
 from edge_tracker.backends.choice import Graphs, backend_of_format, open_graphs
-from edge_tracker.bundle.manifest import open_bundle
+from edge_tracker.bundle.opening import open_bundle
 from edge_tracker.errors import CalibrationError
 from edge_tracker.measure.evaluation.evaluate import evaluate
 from edge_tracker.measure.evaluation.metrics import box_overlaps

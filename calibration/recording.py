@@ -16,7 +16,7 @@ import numpy as np
 
 from calibration.footage import Source, find_sources
 from calibration.samples import MIN_SAMPLES, CalibrationSamples
-from edge_tracker.bundle.manifest import Bundle
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import CalibrationError, EdgeTrackerError
 from edge_tracker.rules.boxes import Box, box_iou, checked_box
 from edge_tracker.rules.crop import Image, crop_square

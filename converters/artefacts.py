@@ -11,8 +11,10 @@ import onnx
 
 from converters.to_onnx import OPSET, WEIGHTS
 from edge_tracker.backends.choice import backend_of_format, open_graphs
-from edge_tracker.bundle.manifest import Parity, open_bundle
-from edge_tracker.measure.parity import Golden, measure_parity
+from edge_tracker.bundle.goldens import Golden
+from edge_tracker.bundle.manifest import Parity
+from edge_tracker.bundle.opening import open_bundle
+from edge_tracker.measure.parity import measure_parity
 
 
 def replay_golden(folder: Path, entry: Mapping[str, Any], golden: Golden) -> Parity:

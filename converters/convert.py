@@ -16,18 +16,13 @@ from converters.golden_cases import make_golden
 from converters.progress import OnStep, Progress
 from converters.to_onnx import export_onnx
 from converters.to_openvino import convert_to_openvino
-from edge_tracker.bundle.manifest import (
-    FORMAT,
-    FORMAT_VERSION,
-    Bundle,
-    Parity,
-    open_bundle,
-    sha256_of,
-)
+from edge_tracker.bundle.goldens import GOLDEN, Golden
+from edge_tracker.bundle.manifest import FORMAT, FORMAT_VERSION, Parity
+from edge_tracker.bundle.opening import Bundle, open_bundle, sha256_of
 from edge_tracker.bundle.spec import spec_to_dict
 from edge_tracker.bundle.writing import replacing_folder, write_manifest
 from edge_tracker.errors import EdgeTrackerError, Int8Refused
-from edge_tracker.measure.parity import GOLDEN, LIMITS, Golden
+from edge_tracker.measure.parity import LIMITS
 from edge_tracker.options import TrackerOptions
 from edge_tracker.rules.normalise import MEAN_RGB, STD_RGB
 from mixformerv2.checkpoint import build_network, read_checkpoint

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edge_tracker.bundle.goldens import Golden
 from edge_tracker.bundle.spec import ModelSpec
-from edge_tracker.measure.parity import Golden
 from edge_tracker.options import TrackerOptions
 from edge_tracker.rules.boxes import Box
 from edge_tracker.rules.crop import crop_square

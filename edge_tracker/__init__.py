@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edge_tracker.version import __version__
 
 if TYPE_CHECKING:
-    from edge_tracker.bundle.manifest import Bundle, open_bundle
+    from edge_tracker.bundle.opening import Bundle, open_bundle
     from edge_tracker.cv2_adapter import Cv2Tracker
     from edge_tracker.errors import (
         BackendUnavailable,
@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 _HOME = {
-    "Bundle": "bundle.manifest",
+    "Bundle": "bundle.opening",
     "Cv2Tracker": "cv2_adapter",
     "EdgeTracker": "tracker",
     "Evaluation": "measure.evaluation.result",
@@ -66,7 +66,7 @@ _HOME = {
     "TrackerOptions": "options",
     "benchmark": "measure.bench.benchmark",
     "evaluate": "measure.evaluation.evaluate",
-    "open_bundle": "bundle.manifest",
+    "open_bundle": "bundle.opening",
     "verify": "measure.verify",
 }
 

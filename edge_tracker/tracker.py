@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_tracker.backends.choice import BackendChoice, open_graphs
 from edge_tracker.backends.graph import CopyTimes
-from edge_tracker.bundle.manifest import Bundle, open_bundle
+from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.errors import EdgeTrackerError, NotInitialised
 from edge_tracker.options import TrackerOptions
 from edge_tracker.rules.boxes import Box, box_from_edges, checked_box, clip_box

@@ -24,12 +24,13 @@ from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.rules.boxes import Box, box_iou
 from edge_tracker.tracker import EdgeTracker, TrackResult
 from edge_tracker.video.draw import annotate, filmstrip, mark_truth
-from edge_tracker.video.frames import mp4_writer, open_frames
+from edge_tracker.video.frames import open_frames
+from edge_tracker.video.recording import mp4_writer
 from edge_tracker.video.rendered_clip import render_clip
 from edge_tracker.video.track import TrackSummary, track_video
 
 if TYPE_CHECKING:
-    from edge_tracker.bundle.manifest import Bundle
+    from edge_tracker.bundle.opening import Bundle
     from edge_tracker.rules.crop import Image
 
 MODELS = Path(__file__).parent / "models"

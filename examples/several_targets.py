@@ -16,7 +16,8 @@ from pathlib import Path
 
 from edge_tracker import EdgeTracker, open_bundle
 from edge_tracker.video.draw import annotate
-from edge_tracker.video.frames import mp4_writer, open_frames
+from edge_tracker.video.frames import open_frames
+from edge_tracker.video.recording import mp4_writer
 
 
 def main(argv: Sequence[str] | None = None) -> None:

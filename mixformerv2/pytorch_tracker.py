@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from edge_tracker.bundle.manifest import sha256_of
+from edge_tracker.bundle.opening import sha256_of
 from edge_tracker.options import TrackerOptions
 from edge_tracker.rules.boxes import Box, box_from_edges, clip_box
 from edge_tracker.rules.crop import Image, crop_square

@@ -13,7 +13,7 @@ import torch
 
 from converters.convert import convert_checkpoint
 from converters.to_onnx import export_onnx
-from edge_tracker.bundle.manifest import Bundle
+from edge_tracker.bundle.opening import Bundle
 from mixformerv2.geometries import GEOMETRIES, NANO
 from mixformerv2.model import MixFormerV2
 from tests.helpers.annotated_clips import write_sequence

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_tracker.bundle.manifest import Bundle
+from edge_tracker.bundle.opening import Bundle
 from tests.helpers.places import REPOSITORY
 
 # Imports that a device lacks fail, and the package comes from the wheel, not from the checkout.

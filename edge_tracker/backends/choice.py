@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from edge_tracker.backends.graph import INPUT_NAMES, CompiledGraph
-from edge_tracker.bundle.manifest import MANIFEST, Artefact, Bundle
+from edge_tracker.bundle.manifest import MANIFEST, Artefact
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable, BundleError
 
 #: In the order in which "auto" tries them.

@@ -10,7 +10,8 @@ import numpy as np
 import onnxruntime as ort
 
 from edge_tracker.backends.graph import Arrays
-from edge_tracker.bundle.manifest import Artefact, Bundle
+from edge_tracker.bundle.manifest import Artefact
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable
 
 

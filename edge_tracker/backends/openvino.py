@@ -13,7 +13,8 @@ import numpy as np
 import openvino as ov
 
 from edge_tracker.backends.graph import Arrays
-from edge_tracker.bundle.manifest import Artefact, Bundle
+from edge_tracker.bundle.manifest import Artefact
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable
 
 #: Outputs that are handed out as the device's own tensors, never copied through Python.

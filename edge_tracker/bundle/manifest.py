@@ -1,19 +1,13 @@
-"""Opening a bundle: the folder that holds a network as converted for devices. Format:
-docs/bundle_format.md.
-"""
+"""What a bundle's manifest says: its terms, its records, and what makes one wrong."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
-from edge_tracker.bundle.spec import ModelSpec, spec_from_dict
-from edge_tracker.errors import BundleError
-from edge_tracker.options import TrackerOptions
+from edge_tracker.bundle.spec import ModelSpec
 
 FORMAT = "edge_tracker.bundle"
 FORMAT_VERSION = 1
@@ -81,103 +75,7 @@ def files_of(graphs: Mapping[str, GraphFiles]) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """A bundle whose manifest has been checked; its files are, when an artefact is opened."""
-
-    path: Path
-    spec: ModelSpec
-    tracker_defaults: TrackerOptions
-    artefacts: tuple[Artefact, ...]
-    manifest: dict[str, Any]
-
-    def find(self, kind: str, precision: str | None) -> Artefact | None:
-        """The artefact of this format and precision; without one, the most exact there is."""
-        wanted = PRECISIONS if precision is None else (precision,)
-        for candidate in wanted:
-            for artefact in self.artefacts:
-                if (artefact.format, artefact.precision) == (kind, candidate):
-                    return artefact
-        return None
-
-    def check_files(self, paths: list[str]) -> None:
-        """Raise BundleError unless each file is there with the size and sha256 of the manifest."""
-        for relative in paths:
-            redo = _REDO
-            if relative.startswith("tensorrt/"):
-                redo = f"build the engine again: edge-tracker build {self.path} --to tensorrt"
-            expected = self.manifest["files"].get(relative)
-            if expected is None:
-                raise BundleError(
-                    f"bundle {self.path}: {relative} is not listed in its {MANIFEST}; {redo}"
-                )
-            file = self.path / relative
-            if not file.is_file():
-                raise BundleError(f"bundle {self.path}: {relative} is missing; {redo}")
-            size = file.stat().st_size
-            if size != expected["size_bytes"]:
-                raise BundleError(
-                    f"bundle {self.path}: {relative} has {size} bytes, expected "
-                    f"{expected['size_bytes']}; it is truncated or was altered; {redo}"
-                )
-            if sha256_of(file) != expected["sha256"]:
-                raise BundleError(
-                    f"bundle {self.path}: {relative} was altered: its sha256 is not that of the "
-                    f"{MANIFEST}; {redo}"
-                )
-
-
-_REDO = "copy the bundle again, or convert the checkpoint anew"
-
-
-def open_bundle(path: str | Path) -> Bundle:
-    """Read and check a bundle's manifest.
-
-    Raises BundleError if the folder or manifest is missing, not JSON, of another format version, or
-    does not describe a network; the message says which and what to do.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        raise BundleError(
-            f"bundle {path}: no such folder; "
-            f"make one with: edge-tracker convert CHECKPOINT -o {path}"
-        )
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BundleError(f"{path} is no bundle: it has no {MANIFEST}") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise BundleError(
-            f"bundle {path}: {MANIFEST} is not readable JSON ({error}); {_REDO}"
-        ) from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise BundleError(f'bundle {path}: {MANIFEST} does not say "format": "{FORMAT}"; {_REDO}')
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise BundleError(
-            f"bundle {path} has format version {manifest.get('format_version')!r}, this package "
-            f"reads {FORMAT_VERSION}: convert the checkpoint anew, or install the package that "
-            "wrote it"
-        )
-    try:
-        bundle = Bundle(
-            path=path,
-            spec=spec_from_dict(manifest["model"]),
-            tracker_defaults=_record(TrackerOptions, manifest["tracker"]),
-            artefacts=tuple(_artefact(entry, manifest["files"]) for entry in manifest["artefacts"]),
-            manifest=manifest,
-        )
-        for artefact in bundle.artefacts:
-            _check_shapes(artefact, bundle.spec)
-        _check_records(manifest)
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        raise BundleError(
-            f"bundle {path}: {MANIFEST} is incomplete or wrong "
-            f"({type(error).__name__}: {error}); {_REDO}"
-        ) from error
-    return bundle
-
-
-def _check_records(manifest: Mapping[str, Any]) -> None:
+def check_records(manifest: Mapping[str, Any]) -> None:
     """What the commands read besides the artefacts."""
     for path, entry in manifest["files"].items():
         _inside(path)
@@ -193,22 +91,14 @@ def _check_records(manifest: Mapping[str, Any]) -> None:
             raise TypeError("calibration.footage and calibration.seed are not all whole numbers")
 
 
-def sha256_of(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _record(kind: type[Record], entry: Mapping[str, Any]) -> Record:
+def parse_record(kind: type[Record], entry: Mapping[str, Any]) -> Record:
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     if unknown := entry.keys() - names:
         raise ValueError(f"unknown {kind.__name__} fields {sorted(unknown)}")
     return kind(**entry)
 
 
-def _artefact(entry: Mapping[str, Any], files: Mapping[str, Any]) -> Artefact:
+def parse_artefact(entry: Mapping[str, Any], files: Mapping[str, Any]) -> Artefact:
     graphs = {
         name: GraphFiles(
             model=_inside(graph["model"]),
@@ -230,12 +120,12 @@ def _artefact(entry: Mapping[str, Any], files: Mapping[str, Any]) -> Artefact:
         format=entry["format"],
         precision=entry["precision"],
         graphs=graphs,
-        parity=_record(Parity, parity) if parity is not None else None,
+        parity=parse_record(Parity, parity) if parity is not None else None,
         size_bytes=sum(files[path]["size_bytes"] for path in paths),
     )
 
 
-def _check_shapes(artefact: Artefact, spec: ModelSpec) -> None:
+def check_shapes(artefact: Artefact, spec: ModelSpec) -> None:
     """Raise ValueError unless both graphs take and give what a network of this geometry does."""
     template_px, search_px = spec.template_size_px, spec.search_size_px
     expected = {

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_tracker.atomic_file import replacing
-from edge_tracker.bundle.manifest import FORMATS, MANIFEST, sha256_of
-from edge_tracker.measure.parity import GOLDEN
+from edge_tracker.bundle.goldens import GOLDEN
+from edge_tracker.bundle.manifest import FORMATS, MANIFEST
+from edge_tracker.bundle.opening import sha256_of
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_tracker.bundle.manifest import PRECISIONS, open_bundle
+from edge_tracker.bundle.manifest import PRECISIONS
+from edge_tracker.bundle.opening import open_bundle
 from edge_tracker.cli.arguments import (
     Subparsers,
     add_json_option,
@@ -21,7 +22,7 @@ from edge_tracker.errors import EdgeTrackerError, Int8Refused
 
 if TYPE_CHECKING:
     from calibration.int8 import Int8Options
-    from edge_tracker.bundle.manifest import Bundle
+    from edge_tracker.bundle.opening import Bundle
 
 EXAMPLES = """\
   edge-tracker convert mixformerv2_small.pth.tar -o small.bundle

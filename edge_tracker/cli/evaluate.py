@@ -143,7 +143,7 @@ def _open_peer(kind: str, path: Path, arguments: argparse.Namespace) -> Contende
         from edge_tracker.measure.evaluation.contenders import NanoTrackContender
 
         return NanoTrackContender(path)
-    from edge_tracker.bundle.manifest import open_bundle
+    from edge_tracker.bundle.opening import open_bundle
     from edge_tracker.errors import BackendUnavailable
 
     try:

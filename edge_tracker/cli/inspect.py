@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edge_tracker.cli.arguments import Subparsers, add_json_option, add_subcommand
 
 if TYPE_CHECKING:
-    from edge_tracker.bundle.manifest import Bundle
+    from edge_tracker.bundle.opening import Bundle
 
 
 #: Sources of calibration samples that are shown; all are in the JSON.
@@ -33,7 +33,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from edge_tracker.bundle.manifest import open_bundle
+    from edge_tracker.bundle.opening import open_bundle
     from edge_tracker.cli.printing import (
         megabytes,
         print_artefacts,

@@ -14,7 +14,8 @@ from edge_tracker.atomic_file import replacing
 from edge_tracker.errors import BundleError
 
 if TYPE_CHECKING:
-    from edge_tracker.bundle.manifest import Artefact, Bundle
+    from edge_tracker.bundle.manifest import Artefact
+    from edge_tracker.bundle.opening import Bundle
 
 # Wide enough that no cell is folded where a program or a file reads it.
 PIPE_WIDTH = 240

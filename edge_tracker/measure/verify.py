@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from edge_tracker.backends.choice import backend_of, matching_artefacts, open_graphs
-from edge_tracker.bundle.manifest import Artefact, Bundle, Parity, open_bundle
+from edge_tracker.bundle.goldens import Golden, load_golden
+from edge_tracker.bundle.manifest import Artefact, Parity
+from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.errors import BackendUnavailable, EdgeTrackerError
-from edge_tracker.measure.parity import LIMITS, Golden, limits_for, load_golden, measure_parity
+from edge_tracker.measure.parity import LIMITS, limits_for, measure_parity
 from edge_tracker.rules.boxes import Box, box_iou
 from edge_tracker.tracker import EdgeTracker
 from edge_tracker.video.rendered_clip import ClipFrame, render_clip

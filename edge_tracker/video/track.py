@@ -16,7 +16,8 @@ from edge_tracker.rules.boxes import Box
 from edge_tracker.rules.crop import Image
 from edge_tracker.tracker import EdgeTracker, TrackResult
 from edge_tracker.video.draw import annotate
-from edge_tracker.video.frames import FrameSource, mp4_writer
+from edge_tracker.video.frames import FrameSource
+from edge_tracker.video.recording import mp4_writer
 
 CSV_COLUMNS = (
     "frame", "x", "y", "w", "h", "score", "found", "std_left", "std_top", "std_right", "std_bottom",

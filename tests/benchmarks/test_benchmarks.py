@@ -14,7 +14,7 @@ import pytest
 from benchmarks import cached_search, core_distance, int8
 from benchmarks.core_distance import Second, compile_ping_pong, summary_lines
 from benchmarks.interleaved import median_difference, median_ratio, time_in_turn
-from edge_tracker.bundle.manifest import Bundle
+from edge_tracker.bundle.opening import Bundle
 
 
 def test_subjects_take_turns_and_warm_up_is_not_counted() -> None:

@@ -27,12 +27,14 @@ from calibration.samples import CalibrationSamples
 from calibration.split import find_material
 from converters.progress import Progress
 from converters.tensorrt.quantisers import refuse_unsigned_quantisers
-from edge_tracker.bundle.manifest import GRAPHS, Bundle, open_bundle
+from edge_tracker.bundle.goldens import Golden, load_golden
+from edge_tracker.bundle.manifest import GRAPHS
+from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.bundle.writing import write_manifest
 from edge_tracker.cli.main import main
 from edge_tracker.cli.printing import print_int8_accuracy
 from edge_tracker.errors import BundleError, CalibrationError
-from edge_tracker.measure.parity import Golden, edge_kl, load_golden
+from edge_tracker.measure.parity import edge_kl
 from edge_tracker.rules.decode import decode_edges
 from edge_tracker.tracker import EdgeTracker
 from tests.helpers.annotated_clips import write_video

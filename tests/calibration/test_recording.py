@@ -24,7 +24,7 @@ from calibration.samples import MIN_SAMPLES, CalibrationSamples, load_samples
 from converters.convert import convert_checkpoint
 from edge_tracker import TrackerOptions
 from edge_tracker.backends.choice import Graphs, open_graphs
-from edge_tracker.bundle.manifest import Bundle
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.cli.main import main
 from edge_tracker.errors import CalibrationError, DatasetError
 from edge_tracker.rules.boxes import Box

@@ -15,7 +15,8 @@ from converters import convert, to_onnx
 from converters.convert import convert_checkpoint
 from converters.golden_cases import make_golden
 from edge_tracker import CheckpointError, EdgeTrackerError, TrackerOptions, open_bundle
-from edge_tracker.bundle.manifest import MANIFEST, Bundle
+from edge_tracker.bundle.manifest import MANIFEST
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.rules.normalise import normalise
 from mixformerv2.model import MixFormerV2
 from tests.helpers.lively_networks import TINY, lively_network

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from converters.graphs import SearchGraph, TemplateGraph, fold_for_export
 from converters.to_onnx import export_onnx
 from edge_tracker.backends.choice import open_graphs
-from edge_tracker.bundle.manifest import Bundle
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.measure.parity import LIMITS
 from edge_tracker.rules.crop import crop_square

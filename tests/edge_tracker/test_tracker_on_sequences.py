@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge_tracker import EdgeTracker
-from edge_tracker.bundle.manifest import Bundle
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.rules.boxes import box_iou
 from edge_tracker.rules.crop import crop_window
 from tests.helpers.places import SHARED

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from edge_tracker import Bundle, TrackResult, VideoError
-from edge_tracker.video.frames import FrameSource, mp4_writer, open_frames
+from edge_tracker.video.frames import FrameSource, open_frames
+from edge_tracker.video.recording import mp4_writer
 from edge_tracker.video.rendered_clip import render_clip
 from examples import (
     convert_and_track,

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 
 from edge_tracker.rules.boxes import Box
-from edge_tracker.video.frames import mp4_writer
+from edge_tracker.video.recording import mp4_writer
 from edge_tracker.video.rendered_clip import render_clip
 
 WIDTH, HEIGHT = 160, 120

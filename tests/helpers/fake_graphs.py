@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge_tracker.backends.choice import BackendChoice, Graphs
 from edge_tracker.backends.graph import CopyTimes
-from edge_tracker.bundle.manifest import Bundle
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.options import TrackerOptions
 from mixformerv2.geometries import NANO
 

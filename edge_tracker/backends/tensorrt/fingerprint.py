@@ -12,7 +12,8 @@ from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
 
 from edge_tracker.backends.tensorrt.module import installed_modules, load_module
-from edge_tracker.bundle.manifest import Artefact, Bundle
+from edge_tracker.bundle.manifest import Artefact
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BundleError, EngineMismatch
 from edge_tracker.hardware import CudaDevice, Nvidia
 

@@ -10,7 +10,8 @@ from edge_tracker.backends.tensorrt.cuda_session import CudaSession, open_sessio
 from edge_tracker.backends.tensorrt.engine import LoadedEngine, TensorRtGraph, allocate
 from edge_tracker.backends.tensorrt.fingerprint import matching_engine, rebuild_command
 from edge_tracker.backends.tensorrt.module import load_module, make_log, runtime_obstacle
-from edge_tracker.bundle.manifest import PRECISIONS, Artefact, Bundle
+from edge_tracker.bundle.manifest import PRECISIONS, Artefact
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable
 from edge_tracker.hardware import Nvidia, read_nvidia
 

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from edge_tracker.backends.choice import backend_of, matching_artefacts
-from edge_tracker.bundle.manifest import Bundle, open_bundle
+from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.measure.bench.advice import recommend, warnings_about
 from edge_tracker.measure.bench.cold_start import FreshProcesses, measure_cold_start

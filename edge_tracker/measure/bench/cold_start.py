@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from edge_tracker.backends.choice import backend_of
-from edge_tracker.bundle.manifest import Artefact, Bundle
+from edge_tracker.bundle.manifest import Artefact
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import EdgeTrackerError
 
 TIMEOUT_S = 600

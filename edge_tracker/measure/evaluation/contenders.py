@@ -13,7 +13,7 @@ from typing import Protocol
 import cv2
 
 from edge_tracker.backends.choice import backend_of, open_graphs
-from edge_tracker.bundle.manifest import open_bundle, sha256_of
+from edge_tracker.bundle.opening import open_bundle, sha256_of
 from edge_tracker.errors import BackendUnavailable
 from edge_tracker.rules.boxes import Box
 from edge_tracker.rules.crop import Image

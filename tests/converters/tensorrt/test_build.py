@@ -18,7 +18,7 @@ from converters.tensorrt.engine_builder import BuildOptions
 from converters.tensorrt.quantisers import refuse_unsigned_quantisers
 from edge_tracker import open_bundle
 from edge_tracker.bundle import writing
-from edge_tracker.bundle.manifest import Bundle
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.cli.main import main
 from edge_tracker.errors import BackendUnavailable, BundleError, EdgeTrackerError
 from mixformerv2.geometries import NANO

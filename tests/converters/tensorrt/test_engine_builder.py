@@ -27,7 +27,7 @@ from converters.to_onnx import export_onnx
 from edge_tracker import open_bundle
 from edge_tracker.backends.choice import open_graphs
 from edge_tracker.backends.tensorrt.module import make_log
-from edge_tracker.bundle.manifest import Bundle
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.hardware import CudaDevice

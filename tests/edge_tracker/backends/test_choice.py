@@ -16,7 +16,8 @@ import pytest
 
 from edge_tracker import BackendUnavailable, EdgeTracker, open_bundle
 from edge_tracker.backends.choice import Graphs, open_graphs
-from edge_tracker.bundle.manifest import MANIFEST, Bundle, sha256_of
+from edge_tracker.bundle.manifest import MANIFEST
+from edge_tracker.bundle.opening import Bundle, sha256_of
 from edge_tracker.rules.boxes import box_iou
 from edge_tracker.rules.decode import decode_edges
 from edge_tracker.video.rendered_clip import render_clip

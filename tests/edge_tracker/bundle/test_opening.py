@@ -12,7 +12,8 @@ import pytest
 
 from edge_tracker import BackendUnavailable, BundleError, EdgeTracker, open_bundle
 from edge_tracker.backends.choice import open_graphs
-from edge_tracker.bundle.manifest import MANIFEST, Bundle, sha256_of
+from edge_tracker.bundle.manifest import MANIFEST
+from edge_tracker.bundle.opening import Bundle, sha256_of
 from mixformerv2.geometries import NANO
 
 Manifest = dict[str, Any]

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 import torch
 
-from edge_tracker.bundle.manifest import Bundle
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.cli.arguments import names_among
 from edge_tracker.cli.main import main
 from edge_tracker.version import __version__
 from edge_tracker.video import window
-from edge_tracker.video.frames import mp4_writer, open_frames
+from edge_tracker.video.frames import open_frames
+from edge_tracker.video.recording import mp4_writer
 from tests.helpers.command_line import fails, run_as_program, usage_error
 from tests.helpers.lively_networks import TINY, lively_network
 

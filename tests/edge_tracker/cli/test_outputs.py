@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_tracker.bundle.manifest import MANIFEST, Bundle, open_bundle
+from edge_tracker.bundle.manifest import MANIFEST
+from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.bundle.writing import replacing_folder
 from edge_tracker.cli.main import main
 from edge_tracker.errors import BundleError

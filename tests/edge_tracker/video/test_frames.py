@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from edge_tracker.errors import VideoError
-from edge_tracker.video.frames import DEFAULT_FPS, mp4_writer, natural_key, open_frames
+from edge_tracker.video.frames import DEFAULT_FPS, natural_key, open_frames
+from edge_tracker.video.recording import mp4_writer
 from tests.helpers.places import SHARED
 
 Image = np.ndarray

@@ -19,7 +19,7 @@ from edge_tracker import EdgeTracker, EdgeTrackerError, NotInitialised, TrackerO
 from edge_tracker.backends.choice import Graphs, open_graphs
 from edge_tracker.backends.graph import CopyTimes
 from edge_tracker.backends.tensorrt.engine import DeviceTensor
-from edge_tracker.bundle.manifest import Bundle
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable
 from edge_tracker.video.rendered_clip import render_clip
 from mixformerv2.geometries import NANO

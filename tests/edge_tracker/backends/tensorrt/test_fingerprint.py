@@ -14,7 +14,7 @@ from converters.tensorrt.build import build
 from converters.tensorrt.engine_builder import BuildOptions
 from edge_tracker import EngineMismatch, open_bundle
 from edge_tracker.backends.choice import open_graphs
-from edge_tracker.bundle.manifest import Bundle
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.cli.main import main
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.hardware import CudaDevice

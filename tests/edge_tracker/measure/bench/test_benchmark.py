@@ -17,7 +17,8 @@ from edge_tracker import tracker
 from edge_tracker.backends import openvino
 from edge_tracker.backends.choice import backend_of
 from edge_tracker.backends.graph import CopyTimes
-from edge_tracker.bundle.manifest import Artefact, Bundle, Parity
+from edge_tracker.bundle.manifest import Artefact, Parity
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.cli.main import main
 from edge_tracker.errors import BackendUnavailable, EdgeTrackerError
 from edge_tracker.measure.bench import benchmark as bench

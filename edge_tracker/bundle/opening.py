@@ -1,0 +1,132 @@
+"""Opening a bundle: the folder that holds a network as converted for devices. Format:
+docs/bundle_format.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_tracker.bundle.manifest import (
+    FORMAT,
+    FORMAT_VERSION,
+    MANIFEST,
+    PRECISIONS,
+    Artefact,
+    check_records,
+    check_shapes,
+    parse_artefact,
+    parse_record,
+)
+from edge_tracker.bundle.spec import ModelSpec, spec_from_dict
+from edge_tracker.errors import BundleError
+from edge_tracker.options import TrackerOptions
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose manifest has been checked; its files are, when an artefact is opened."""
+
+    path: Path
+    spec: ModelSpec
+    tracker_defaults: TrackerOptions
+    artefacts: tuple[Artefact, ...]
+    manifest: dict[str, Any]
+
+    def find(self, kind: str, precision: str | None) -> Artefact | None:
+        """The artefact of this format and precision; without one, the most exact there is."""
+        wanted = PRECISIONS if precision is None else (precision,)
+        for candidate in wanted:
+            for artefact in self.artefacts:
+                if (artefact.format, artefact.precision) == (kind, candidate):
+                    return artefact
+        return None
+
+    def check_files(self, paths: list[str]) -> None:
+        """Raise BundleError unless each file is there with the size and sha256 of the manifest."""
+        for relative in paths:
+            redo = _REDO
+            if relative.startswith("tensorrt/"):
+                redo = f"build the engine again: edge-tracker build {self.path} --to tensorrt"
+            expected = self.manifest["files"].get(relative)
+            if expected is None:
+                raise BundleError(
+                    f"bundle {self.path}: {relative} is not listed in its {MANIFEST}; {redo}"
+                )
+            file = self.path / relative
+            if not file.is_file():
+                raise BundleError(f"bundle {self.path}: {relative} is missing; {redo}")
+            size = file.stat().st_size
+            if size != expected["size_bytes"]:
+                raise BundleError(
+                    f"bundle {self.path}: {relative} has {size} bytes, expected "
+                    f"{expected['size_bytes']}; it is truncated or was altered; {redo}"
+                )
+            if sha256_of(file) != expected["sha256"]:
+                raise BundleError(
+                    f"bundle {self.path}: {relative} was altered: its sha256 is not that of the "
+                    f"{MANIFEST}; {redo}"
+                )
+
+
+_REDO = "copy the bundle again, or convert the checkpoint anew"
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Read and check a bundle's manifest.
+
+    Raises BundleError if the folder or manifest is missing, not JSON, of another format version, or
+    does not describe a network; the message says which and what to do.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise BundleError(
+            f"bundle {path}: no such folder; "
+            f"make one with: edge-tracker convert CHECKPOINT -o {path}"
+        )
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} is no bundle: it has no {MANIFEST}") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise BundleError(
+            f"bundle {path}: {MANIFEST} is not readable JSON ({error}); {_REDO}"
+        ) from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise BundleError(f'bundle {path}: {MANIFEST} does not say "format": "{FORMAT}"; {_REDO}')
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise BundleError(
+            f"bundle {path} has format version {manifest.get('format_version')!r}, this package "
+            f"reads {FORMAT_VERSION}: convert the checkpoint anew, or install the package that "
+            "wrote it"
+        )
+    try:
+        bundle = Bundle(
+            path=path,
+            spec=spec_from_dict(manifest["model"]),
+            tracker_defaults=parse_record(TrackerOptions, manifest["tracker"]),
+            artefacts=tuple(
+                parse_artefact(entry, manifest["files"]) for entry in manifest["artefacts"]
+            ),
+            manifest=manifest,
+        )
+        for artefact in bundle.artefacts:
+            check_shapes(artefact, bundle.spec)
+        check_records(manifest)
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise BundleError(
+            f"bundle {path}: {MANIFEST} is incomplete or wrong "
+            f"({type(error).__name__}: {error}); {_REDO}"
+        ) from error
+    return bundle
+
+
+def sha256_of(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
