@@ -1,4 +1,4 @@
-"""Networks of the three geometries with random weights that leave no part of the network idle."""
+"""Networks of any geometry with random weights that leave no part of the network idle."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ def lively_network(spec: ModelSpec, seed: int = 0) -> MixFormerV2:
 
     with torch.no_grad():
         for name, parameter in network.named_parameters():
-            is_norm = "norm" in name or (name.startswith("box_head") and name.endswith(".1.weight"))
+            is_norm = (
+                "norm" in name
+                or "bn" in name
+                or (name.startswith("box_head") and name.endswith(".1.weight"))
+            )
             if "pos_embed_s" in name or "pos_embed_t" in name:
                 continue
             if parameter.ndim >= 2 and "reg" not in name:
@@ -37,6 +41,11 @@ def lively_network(spec: ModelSpec, seed: int = 0) -> MixFormerV2:
                 parameter.copy_(1 + normal(parameter.shape, 0.3))
             else:
                 parameter.copy_(normal(parameter.shape, 1.0 if "reg" in name else 0.3))
+        for name, buffer in network.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.copy_(normal(buffer.shape, 0.3))
+            elif name.endswith("running_var"):
+                buffer.copy_(torch.exp(normal(buffer.shape, 0.3)))
         # Distributions with a peak, as those of a trained network.
         network.box_head.layers[1][1].weight.mul_(2.5)
     return network

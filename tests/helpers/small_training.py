@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,3 +95,29 @@ def write_sequence(folder: Path, boxes: list[str], images: Path | None = None) -
         frame = np.full((60, 80, 3), 40 + 10 * number, np.uint8)
         cv2.imwrite(str(images / f"{number + 1:08d}.png"), frame)
     (folder / "groundtruth.txt").write_text("\n".join(boxes) + "\n")
+
+
+#: Height and width of the frames that `write_tracks` writes.
+TRACK_SIZE = (60, 90)
+
+
+def write_tracks(folder: Path, tracks: int) -> Path:
+    """Tracks of four frames with a bright square; in the third it is absent. Two share a group."""
+    rows = ["track,group,weight"]
+    for number in range(tracks):
+        rng = np.random.default_rng(number)
+        rows.append(f"track{number},group{max(1, number)},{1.0 if number % 2 else 0.5}")
+        with zipfile.ZipFile(folder / f"track{number}.zip", "w") as archive:
+            table = ["file,frame_number,x,y,w,h,visible"]
+            for frame in range(4):
+                image = texture(rng, *TRACK_SIZE) // 2
+                x, y = 20 + 4 * frame, 15 + 2 * frame
+                visible = frame != 2
+                if visible:
+                    image[y : y + 16, x : x + 20] = 255
+                box = f"{x},{y},20,16,1" if visible else "nan,nan,nan,nan,0"
+                table.append(f"frames/{frame}.png,{frame},{box}")
+                archive.writestr(f"frames/{frame}.png", cv2.imencode(".png", image)[1].tobytes())
+            archive.writestr("boxes.csv", "\n".join(table) + "\n")
+    (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
+    return folder
