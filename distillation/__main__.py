@@ -48,6 +48,7 @@ def _train(options: argparse.Namespace, console: Console) -> None:
         dict(options.data),
         options.output or Path("runs") / recipe.name,
         initial=options.initial,
+        stem=options.stem,
         teacher=options.teacher,
         convolutional_teacher=options.convolutional_teacher,
         workers=options.workers,
@@ -97,6 +98,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-o", "--output", type=Path, metavar="RUN", help="default: runs/RECIPE")
     parser.add_argument("--initial", type=Path, metavar="CHECKPOINT", help="weights to start from")
+    parser.add_argument(
+        "--stem",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="weights of a convolutional stem alone, such as EfficientNet-lite0's",
+    )
     parser.add_argument("--teacher", type=Path, metavar="CHECKPOINT")
     parser.add_argument("--convolutional-teacher", type=Path, metavar="ONNX")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")

@@ -22,6 +22,8 @@ PIXEL_SCALE = 128.0
 BATCH_NORM_EPS = 1e-3
 TOKEN_NORM_EPS = 1e-6
 FINE_STRIDE = 8
+#: Parts that lead from the stem to the transformer; all others are pre-trained.
+OWN_PARTS = ("proj.", "fine.", "norm.")
 
 
 class FixedBatchNorm(nn.Module):
@@ -145,6 +147,11 @@ class StemEmbed(nn.Module):
         """(B, tokens, F) -> (B, tokens, C), as `forward` of the image."""
         weights = [conv.weight.flatten(1) for conv in (self.proj, self.fine) if conv is not None]
         return self.norm(F.linear(features, torch.cat(weights, dim=1), self.proj.bias))
+
+    def pretrained_state(self) -> dict[str, Tensor]:
+        """Weights and statistics of the pre-trained stages, by their names in here."""
+        state = self.state_dict()
+        return {name: t for name, t in state.items() if not name.startswith(OWN_PARTS)}
 
     def _stages(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """-> channels at stride 16, and at stride 8 where they are mixed in."""

@@ -12,14 +12,23 @@ from distillation.networks.surgery import fit_spec, randomise_prediction_tokens,
 from distillation.recipes.recipe import Recipe, RecipeError
 from mixformerv2.checkpoint import infer_spec, read_checkpoint
 from mixformerv2.model import MixFormerV2
+from mixformerv2.stem import StemEmbed
 
 #: A teacher sees the student's images, whatever it was trained on: its positions are fixed tables.
+STEM_NAMES = {
+    "backbone.patch_embed.": "",
+    "_conv_stem.": "stem.",
+    "_bn0.": "bn0.",
+    "_blocks.": "blocks.",
+}
 IMAGE_SIZES = ("search_size_px", "template_size_px")
 
 
-def build_trained(recipe: Recipe, initial: Path | None) -> MixFormerV2 | MixViT:
+def build_trained(
+    recipe: Recipe, initial: Path | None, stem: Path | None = None
+) -> MixFormerV2 | MixViT:
     """The network to train: random, or started from a checkpoint of the official layout or a
-    MixViT.
+    MixViT. stem: a file to take a convolutional stem's weights from, in place of `initial`.
 
     Blocks that fade out are still in it. Raises RecipeError if checkpoint and recipe do not fit,
     and CheckpointError if the file is no checkpoint.
@@ -32,6 +41,10 @@ def build_trained(recipe: Recipe, initial: Path | None) -> MixFormerV2 | MixViT:
     else:
         network = MixFormerV2(spec)
         randomise_prediction_tokens(network, recipe.prediction_token_std)
+    if stem is not None:
+        if initial is not None:
+            raise RecipeError(f"{initial} has a stem of its own: leave {stem} out")
+        load_stem(network, stem)
     if initial is None:
         if recipe.removed_blocks or recipe.trained == "score_head":
             raise RecipeError(
@@ -49,6 +62,34 @@ def build_trained(recipe: Recipe, initial: Path | None) -> MixFormerV2 | MixViT:
         raise RecipeError(f"recipe {recipe.name} does not fit {initial}: {'; '.join(problems)}")
     start_from(network, state, learned_positions=recipe.learned_positions)
     return network
+
+
+def load_stem(network: MixFormerV2 | MixViT, path: Path) -> None:
+    """Take a stem's weights from a checkpoint with one, or from a file of EfficientNet-lite as
+    the package `efficientnet-lite-pytorch` names them.
+
+    Raises RecipeError where the network has no stem or the file not all of it, CheckpointError.
+    """
+    embedding = network.backbone.patch_embed
+    if not isinstance(embedding, StemEmbed):
+        raise RecipeError(f"the recipe's network has a patch embedding: it takes no stem ({path})")
+    found = {_name_in_stem(name): t for name, t in read_checkpoint(path).state.items()}
+    wanted = embedding.pretrained_state()
+    for name, tensor in wanted.items():
+        if name not in found or found[name].shape != tensor.shape:
+            has = tuple(found[name].shape) if name in found else "missing"
+            raise RecipeError(
+                f"{path} does not have the recipe's stem: {name} is {has}, expected "
+                f"{tuple(tensor.shape)}"
+            )
+    embedding.load_state_dict({name: found[name] for name in wanted}, strict=False)
+
+
+def _name_in_stem(name: str) -> str:
+    for prefix, ours in STEM_NAMES.items():
+        if name.startswith(prefix):
+            return ours + name.removeprefix(prefix)
+    return name
 
 
 def build_teacher(recipe: Recipe, path: Path | None) -> MixFormerV2 | MixViT | None:

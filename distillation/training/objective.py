@@ -14,7 +14,7 @@ from distillation.networks.mixvit_teacher import MixViT
 from distillation.recipes.recipe import Recipe
 from distillation.training import losses
 from mixformerv2.model import MixFormerV2
-from mixformerv2.stem import StemEmbed
+from mixformerv2.stem import OWN_PARTS, StemEmbed
 
 #: Width of the Gaussian target, in bins.
 GAUSSIAN_SIGMA_BINS = 1.0
@@ -80,11 +80,10 @@ def pretrained_stem(network: MixFormerV2 | MixViT) -> dict[str, nn.Parameter]:
     embedding = network.backbone.patch_embed
     if not isinstance(embedding, StemEmbed):
         return {}
-    ours = ("proj.", "fine.", "norm.")
     return {
         f"backbone.patch_embed.{name}": parameter
         for name, parameter in embedding.named_parameters()
-        if not name.startswith(ours)
+        if not name.startswith(OWN_PARTS)
     }
 
 

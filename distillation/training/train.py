@@ -58,6 +58,7 @@ def train(
     output: Path,
     *,
     initial: Path | None = None,
+    stem: Path | None = None,
     teacher: Path | None = None,
     convolutional_teacher: Path | None = None,
     workers: int = 1,
@@ -67,7 +68,8 @@ def train(
 ) -> Path:
     """Train as the recipe says, or go on with the run in `output`; -> the checkpoint.
 
-    data: a folder for each kind that the recipe names. initial: weights to start from. teacher: a
+    data: a folder for each kind that the recipe names. initial: weights to start from. stem: only a
+    convolutional stem's. teacher: a
     MixViT or MixFormerV2. convolutional_teacher: an ONNX backbone. stop_at_step leaves a run that
     the same call resumes; so do SIGTERM and SIGINT, which end in a KeyboardInterrupt. Written to
     `output`: the checkpoint in the official layout, the state to resume from, a log of JSON lines,
@@ -79,7 +81,7 @@ def train(
     device = torch.device("cpu")
     if torch.cuda.is_available():
         device = torch.device("cuda", rank % torch.cuda.device_count())
-    network = build_trained(recipe, initial)
+    network = build_trained(recipe, initial, stem)
     frozen = build_teacher(recipe, teacher)
     features = open_convolutional_teacher(recipe, convolutional_teacher)
     source = partial(open_source, recipe, data, "train")

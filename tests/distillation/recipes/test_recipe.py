@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.geometries import unlike
+from distillation.geometries import variants
 from distillation.networks.building import build_trained
 from distillation.recipes.named import named_recipe, recipe_names
 from distillation.recipes.recipe import (
@@ -18,6 +20,7 @@ from distillation.recipes.recipe import (
     recipe_from_dict,
     recipe_to_dict,
 )
+from mixformerv2.geometries import NANO, STEM_NANO
 from mixformerv2.model import MixFormerV2
 from tests.helpers.small_training import DISTIL, RECIPE, SPEC
 
@@ -118,3 +121,11 @@ def test_blocks_that_fade_out_are_in_the_network_while_it_trains() -> None:
     assert DISTIL.training_depth == SPEC.depth
     pruned = replace(DISTIL, removed_blocks=(0, 1), feature_pairs=((2, 2),))
     assert pruned.training_depth == SPEC.depth + 2
+
+
+def test_compared_geometries_differ_and_see_equally_many_samples() -> None:
+    recipes = variants(steps=40, batch_size=8)
+    assert {(r.steps, r.batch_size, r.sample_uses) for r in recipes.values()} == {(40, 8, 4)}
+    assert recipes["as shipped"].student == STEM_NANO
+    assert len({(r.student, r.jitter) for r in recipes.values()}) == len(recipes)
+    assert list(unlike({"a": NANO, "b": STEM_NANO, "c": NANO})) == ["a", "b"]

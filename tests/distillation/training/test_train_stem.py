@@ -126,6 +126,37 @@ def test_losses_of_features_are_those_of_the_images(data: dict[str, Path], start
         assert found[name].item() == pytest.approx(loss.item(), rel=2e-2), name
 
 
+@pytest.mark.parametrize("names", ["its own", "EfficientNet-lite's"])
+def test_a_stem_alone_is_taken_from_a_file_under_either_name(
+    names: str, start: Path, tmp_path: Path
+) -> None:
+    embedding = load_network(start).backbone.patch_embed
+    assert isinstance(embedding, StemEmbed)
+    expected = embedding.pretrained_state()
+    path = start
+    if names != "its own":
+        foreign = {"stem.weight": "_conv_stem.weight"}
+        renamed = {foreign.get(name, f"_{name}"): tensor for name, tensor in expected.items()}
+        path = tmp_path / "lite.pth"
+        torch.save({**renamed, "_fc.bias": torch.ones(7)}, path)
+    network = build_trained(FROZEN, None, stem=path)
+    found = network.backbone.patch_embed
+    assert isinstance(found, StemEmbed)
+    assert all(torch.equal(t, expected[name]) for name, t in found.pretrained_state().items())
+    assert not torch.equal(found.proj.weight, embedding.proj.weight)
+
+
+def test_a_file_without_the_recipes_stem_is_refused(tmp_path: Path, start: Path) -> None:
+    path = tmp_path / "other.pth"
+    torch.save({"_conv_stem.weight": torch.ones(5, 3, 3, 3)}, path)
+    with pytest.raises(RecipeError, match=r"stem.weight is \(5, 3, 3, 3\), expected \(4, "):
+        build_trained(FROZEN, None, stem=path)
+    with pytest.raises(RecipeError, match="has a patch embedding"):
+        build_trained(RECIPE, None, stem=start)
+    with pytest.raises(RecipeError, match="has a stem of its own"):
+        build_trained(FROZEN, start, stem=start)
+
+
 def test_a_stem_survives_the_recipe_in_a_checkpoint() -> None:
     assert recipe_from_dict(recipe_to_dict(TUNED)) == TUNED
 
