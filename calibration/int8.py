@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from calibration.quantise import (
 from calibration.recording import NUM_SAMPLES
 from calibration.samples import MIN_SAMPLES, CalibrationSamples
 from calibration.sensitivity import layer_sensitivity
-from calibration.split import FoundMaterial, Material, record_material
+from calibration.split import FoundMaterial, Material, find_material, record_material
 from converters.artefacts import describe_artefact, replay_golden
 from converters.progress import Progress
 from edge_tracker.bundle.goldens import Golden
@@ -40,7 +40,7 @@ NUM_SUSPECTS = 5
 
 @dataclass(frozen=True)
 class Int8Options:
-    """How to quantise.
+    """How to quantise; `convert_checkpoint` takes it as its Quantiser.
 
     calibration: a folder to record from, or an .npz of samples. judged_on: a data set whose
     sequences decide; by default every second annotated sequence of the folder, which is then left
@@ -67,68 +67,79 @@ class Int8Options:
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}: expected a whole number from 0")
 
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        named = (self.calibration, self.judged_on)
+        return tuple(Path(path) for path in named if path is not None)
 
-def int8_steps(formats: tuple[str, ...]) -> list[str]:
-    """What `add_int8` does, as `progress` is told."""
-    steps = ["Recording calibration samples"]
-    for kind in formats:
-        steps += [f"Quantising {kind}", f"Tracking with {kind} int8 and fp32"]
-    return steps
+    def prepare(self, formats: Sequence[str]) -> Int8Quantisation:
+        """Raises CalibrationError or DatasetError for samples or sequences that cannot be used."""
+        found = find_material(self.calibration, self.judged_on)
+        return Int8Quantisation(self, tuple(formats), found)
 
 
-def add_int8(
-    folder: Path,
-    manifest: dict[str, Any],
-    golden: Golden,
-    formats: tuple[str, ...],
-    found: FoundMaterial,
-    options: Int8Options,
-    metadata: Mapping[str, str],
-    progress: Progress,
-) -> list[str]:
-    """Add an int8 artefact of each format to a bundle folder and its manifest; -> why some were
-    refused, a sentence each and one of what to do; empty if none was.
+@dataclass(frozen=True)
+class Int8Quantisation:
+    """A converter's Quantisation."""
 
-    The folder must hold the fp32 artefacts of these formats. found: see `find_material`. Raises
-    CalibrationError for samples, sequences or layers that cannot be used, DatasetError for
-    sequences that cannot be read.
-    """
-    floating = folder / "onnx" / "fp32"
-    chosen_layers(layer_names(floating), options.keep_fp)
-    progress.step()
-    material = _gather(folder, found, options, progress)
-    explicit: Models | None = None
-    refusals = []
-    for kind in formats:
+    options: Int8Options
+    formats: tuple[str, ...]
+    found: FoundMaterial
+
+    @property
+    def steps(self) -> list[str]:
+        steps = ["Recording calibration samples"]
+        for kind in self.formats:
+            steps += [f"Quantising {kind}", f"Tracking with {kind} int8 and fp32"]
+        return steps
+
+    def add(
+        self,
+        folder: Path,
+        manifest: dict[str, Any],
+        golden: Golden,
+        metadata: Mapping[str, str],
+        progress: Progress,
+    ) -> list[str]:
+        """See `Quantisation`. Raises CalibrationError for samples, sequences or layers that cannot
+        be used, DatasetError for sequences that cannot be read.
+        """
+        floating = folder / "onnx" / "fp32"
+        chosen_layers(layer_names(floating), self.options.keep_fp)
         progress.step()
-        target = folder / kind / "int8"
-        stamped = {**metadata, "calibration_seed": str(material.samples.provenance["seed"])}
-        if kind == "onnx":
-            explicit = quantise_onnx(floating, material.samples, options.keep_fp)
-            save_onnx(explicit, target, stamped)
-        else:
-            quantise_openvino(floating, target, material.samples, options.keep_fp, stamped)
-        entry = describe_artefact(folder, kind, "int8")
-        if kind == "onnx":
-            entry["opset"] = INT8_OPSET
-        manifest["artefacts"].append(entry)
-        write_manifest(folder, manifest)
-        entry["parity"] = asdict(replay_golden(folder, entry, golden))
-        progress.step()
-        accuracy = _judge(folder, kind, material, progress)
-        bin_px = manifest["model"]["search_size_px"] / manifest["model"]["bins"]
-        if objection := _objection(accuracy, options.max_auc_drop, bin_px):
-            refusals.append(f"{kind}/int8 is refused: {objection}")
-            manifest["artefacts"].remove(entry)
-            shutil.rmtree(target)
-        else:
-            entry["accuracy"] = {**asdict(accuracy), "kept_fp": list(options.keep_fp)}
-            manifest["calibration"] = material.samples.provenance
-        write_manifest(folder, manifest)
-    if refusals:
-        explicit = explicit or quantise_onnx(floating, material.samples, options.keep_fp)
-        refusals.append(_suspects(floating, explicit, material.crops))
-    return refusals
+        material = _gather(folder, self.found, self.options, progress)
+        explicit: Models | None = None
+        refusals = []
+        for kind in self.formats:
+            progress.step()
+            target = folder / kind / "int8"
+            stamped = {**metadata, "calibration_seed": str(material.samples.provenance["seed"])}
+            if kind == "onnx":
+                explicit = quantise_onnx(floating, material.samples, self.options.keep_fp)
+                save_onnx(explicit, target, stamped)
+            else:
+                quantise_openvino(floating, target, material.samples, self.options.keep_fp, stamped)
+            entry = describe_artefact(folder, kind, "int8")
+            if kind == "onnx":
+                entry["opset"] = INT8_OPSET
+            manifest["artefacts"].append(entry)
+            write_manifest(folder, manifest)
+            entry["parity"] = asdict(replay_golden(folder, entry, golden))
+            progress.step()
+            accuracy = _judge(folder, kind, material, progress)
+            bin_px = manifest["model"]["search_size_px"] / manifest["model"]["bins"]
+            if objection := _objection(accuracy, self.options.max_auc_drop, bin_px):
+                refusals.append(f"{kind}/int8 is refused: {objection}")
+                manifest["artefacts"].remove(entry)
+                shutil.rmtree(target)
+            else:
+                entry["accuracy"] = {**asdict(accuracy), "kept_fp": list(self.options.keep_fp)}
+                manifest["calibration"] = material.samples.provenance
+            write_manifest(folder, manifest)
+        if refusals:
+            explicit = explicit or quantise_onnx(floating, material.samples, self.options.keep_fp)
+            refusals.append(_suspects(floating, explicit, material.crops))
+        return refusals
 
 
 def _gather(

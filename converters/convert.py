@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from converters.artefacts import describe_artefact, replay_golden
 from converters.golden_cases import make_golden
 from converters.progress import OnStep, Progress
+from converters.quantiser import Quantiser
 from converters.to_onnx import export_onnx
 from converters.to_openvino import convert_to_openvino
 from edge_tracker.bundle.goldens import GOLDEN, Golden
@@ -27,9 +28,6 @@ from edge_tracker.options import TrackerOptions
 from edge_tracker.rules.normalise import MEAN_RGB, STD_RGB
 from mixformerv2.checkpoint import build_network, read_checkpoint
 
-if TYPE_CHECKING:
-    from calibration.int8 import Int8Options
-
 TARGETS = ("onnx", "openvino")
 PRECISIONS = ("fp32", "fp16", "int8")
 TOOLS = ("edge-tracker", "torch", "onnx", "onnxsim", "onnxruntime", "openvino", "nncf", "numpy")
@@ -42,7 +40,7 @@ def convert_checkpoint(
     targets: Sequence[str] = TARGETS,
     precisions: Sequence[str] = ("fp32", "fp16"),
     tracker: TrackerOptions | None = None,
-    int8: Int8Options | None = None,
+    int8: Quantiser | None = None,
     on_step: OnStep | None = None,
 ) -> Bundle:
     """Convert a MixFormerV2 checkpoint into the bundle folder `output`, replacing an old bundle
@@ -54,8 +52,9 @@ def convert_checkpoint(
     `tracker` are the defaults that the bundle carries; None for the official tracker's, with the
     search factor that the checkpoint states, if it does.
 
-    "int8" among the precisions needs `int8`, which says what calibrates and judges it, and the
-    package nncf; it adds an int8 artefact of each target, and OpenVINO's fp32 to judge it by.
+    "int8" among the precisions needs `int8`, an Int8Options, which says what calibrates and judges
+    it, and the package nncf; it adds an int8 artefact of each target, and OpenVINO's fp32 to judge
+    it by.
 
     Raises CheckpointError for a bad checkpoint, ValueError for unknown targets or precisions or an
     output that is no bundle, EdgeTrackerError for an artefact that strays too far from PyTorch,
@@ -83,12 +82,9 @@ def convert_checkpoint(
     steps += [f"Converting to {kind} {precision}" for kind, precision in artefacts[1:]]
     steps += [f"Measuring {kind} {precision} against PyTorch" for kind, precision in artefacts]
     int8_formats = tuple(kind for kind in TARGETS if kind in targets)
-    if int8 is not None:
-        from calibration.int8 import add_int8, int8_steps
-        from calibration.split import find_material
-
-        found = find_material(int8.calibration, int8.judged_on)
-        steps += int8_steps(int8_formats)
+    quantisation = int8.prepare(int8_formats) if int8 is not None else None
+    if quantisation is not None:
+        steps += quantisation.steps
     progress = Progress(steps, on_step)
     with replacing_folder(output) as folder:
         progress.step()
@@ -134,10 +130,8 @@ def convert_checkpoint(
             entry["parity"] = asdict(_checked_parity(folder, entry, golden))
         write_manifest(folder, manifest)
         refusals = []
-        if int8 is not None:
-            refusals = add_int8(
-                folder, manifest, golden, int8_formats, found, int8, metadata, progress
-            )
+        if quantisation is not None:
+            refusals = quantisation.add(folder, manifest, golden, metadata, progress)
     if refusals:
         raise Int8Refused(". ".join([*refusals, f"{output} was written without what is refused"]))
     return open_bundle(output)

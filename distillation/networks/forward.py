@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from distillation.data.batches import Batch
 from distillation.networks.mixvit_teacher import MixViT
 from edge_tracker.rules.normalise import MEAN_RGB, STD_RGB
 from mixformerv2.model import PREDICTION_TOKENS, MixFormerV2
@@ -73,11 +72,11 @@ def run_network(
     return Output(edge_logits, score_logit, streams)
 
 
-def network_inputs(batch: Batch) -> tuple[Tensor, Tensor]:
-    """A batch's templates and search as `run_network` takes them."""
-    if batch.search.is_floating_point():
-        return batch.templates.float(), batch.search.float()
-    return normalise_batch(batch.templates), normalise_batch(batch.search)
+def network_inputs(templates: Tensor, search: Tensor) -> tuple[Tensor, Tensor]:
+    """A batch's templates and search, images or a stem's features, as `run_network` takes them."""
+    if search.is_floating_point():
+        return templates.float(), search.float()
+    return normalise_batch(templates), normalise_batch(search)
 
 
 def normalise_batch(images_bgr: Tensor) -> Tensor:

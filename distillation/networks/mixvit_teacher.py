@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from distillation.training.losses import corner_marginals
 from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.errors import CheckpointError
 from mixformerv2.model import Backbone
@@ -59,6 +58,18 @@ class CornerHead(nn.Module):
         """(B, C, G, G) -> probabilities over all cells, (B, 2, F, F), rows y, columns x."""
         logits = torch.stack([self.top_left(feature_map), self.bottom_right(feature_map)], dim=1)
         return logits.float().flatten(2).softmax(dim=-1).view_as(logits)
+
+
+def corner_marginals(corner_probs: Tensor) -> Tensor:
+    """Two corner heat-maps (B, 2, F, F: top-left, bottom-right; rows y, columns x) -> (B, 4, F).
+
+    The distribution of each edge is its corner's, summed over the other axis: left, top, right,
+    bottom.
+    """
+    over_rows, over_columns = corner_probs.sum(dim=2), corner_probs.sum(dim=3)
+    return torch.stack(
+        [over_rows[:, 0], over_columns[:, 0], over_rows[:, 1], over_columns[:, 1]], dim=1
+    )
 
 
 class MixViT(nn.Module):

@@ -63,18 +63,6 @@ def soft_edge_targets(edges: Tensor, bins: int, sigma_bins: float) -> Tensor:
     return (-0.5 * distance.square()).softmax(dim=-1)
 
 
-def corner_marginals(corner_probs: Tensor) -> Tensor:
-    """Two corner heat-maps (B, 2, F, F: top-left, bottom-right; rows y, columns x) -> (B, 4, F).
-
-    The distribution of each edge is its corner's, summed over the other axis: left, top, right,
-    bottom.
-    """
-    over_rows, over_columns = corner_probs.sum(dim=2), corner_probs.sum(dim=3)
-    return torch.stack(
-        [over_rows[:, 0], over_columns[:, 0], over_rows[:, 1], over_columns[:, 1]], dim=1
-    )
-
-
 def token_is_inside(edges: Tensor, grid: int) -> Tensor:
     """Share of each search token's square that the target covers, (B, 4) -> (B, grid * grid)."""
     start = torch.arange(grid, device=edges.device, dtype=torch.float32) / grid

@@ -60,7 +60,7 @@ class Objective(nn.Module):
         return self
 
     def forward(self, batch: Batch, branch_gains: BranchGains | None = None) -> dict[str, Tensor]:
-        templates, search = network_inputs(batch)
+        templates, search = network_inputs(batch.templates, batch.search)
         output = run_network(
             self.network,
             templates,

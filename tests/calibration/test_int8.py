@@ -24,7 +24,6 @@ from calibration.accuracy import Accuracy
 from calibration.footage import find_sources
 from calibration.recording import record_sources
 from calibration.samples import CalibrationSamples
-from calibration.split import find_material
 from converters.progress import Progress
 from converters.tensorrt.quantisers import refuse_unsigned_quantisers
 from edge_tracker.bundle.goldens import Golden, load_golden
@@ -44,7 +43,7 @@ from tests.helpers.lively_networks import TINY
 pytest.importorskip("nncf", reason="needs edge-tracker[calibrate]")
 
 from calibration import quantise, sensitivity
-from calibration.int8 import Int8Options, add_int8, int8_steps
+from calibration.int8 import Int8Options
 from calibration.quantise import (
     HEADS,
     INT8_OPSET,
@@ -495,9 +494,8 @@ def add(folder: Path, golden: Golden, options: Int8Options) -> list[str]:
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["artefacts"] = [e for e in manifest["artefacts"] if e["precision"] == "fp32"]
     write_manifest(folder, manifest)
-    progress = Progress(int8_steps(("onnx",)), None)
-    found = find_material(options.calibration, options.judged_on)
-    return add_int8(folder, manifest, golden, ("onnx",), found, options, {}, progress)
+    quantisation = options.prepare(("onnx",))
+    return quantisation.add(folder, manifest, golden, {}, Progress(quantisation.steps, None))
 
 
 def test_what_cannot_calibrate_or_judge_is_refused(

@@ -12,8 +12,7 @@ import torch
 from distillation.networks.building import build_trained
 from distillation.networks.convolutional_teacher import ConvolutionalTeacher
 from distillation.networks.forward import run_network
-from distillation.networks.mixvit_teacher import MixViT, build_mixvit
-from distillation.training.losses import corner_marginals
+from distillation.networks.mixvit_teacher import MixViT, build_mixvit, corner_marginals
 from edge_tracker.errors import CheckpointError
 from mixformerv2.model import MixFormerV2
 from tests.helpers.small_training import RECIPE, SPEC
@@ -23,6 +22,25 @@ from tests.helpers.small_training import RECIPE, SPEC
 def teacher() -> MixViT:
     torch.manual_seed(0)
     return MixViT(SPEC).eval()
+
+
+def test_edges_of_a_corner_map_are_its_sums_over_the_other_axis(random: torch.Generator) -> None:
+    corner_probs = torch.rand((3, 2, 5, 5), generator=random).flatten(2).softmax(-1)
+    corner_probs = corner_probs.view(3, 2, 5, 5)
+    marginals = corner_marginals(corner_probs)
+    maps = corner_probs.numpy()
+    expected = np.stack(
+        [maps[:, 0].sum(1), maps[:, 0].sum(2), maps[:, 1].sum(1), maps[:, 1].sum(2)], axis=1
+    )
+    np.testing.assert_allclose(marginals, expected, atol=1e-6)
+    np.testing.assert_allclose(marginals.sum(-1), 1, atol=1e-6)
+
+
+def test_a_corner_at_a_cell_gives_the_edges_of_that_row_and_column() -> None:
+    corner_probs = torch.zeros(1, 2, 8, 8)
+    corner_probs[0, 0, 2, 1] = 1  # top 2, left 1
+    corner_probs[0, 1, 7, 5] = 1  # bottom 7, right 5
+    assert corner_marginals(corner_probs).argmax(-1).tolist() == [[1, 2, 5, 7]]
 
 
 @torch.no_grad()

@@ -13,25 +13,6 @@ from distillation.training import losses
 HALF = [0.2, 0.2, 0.6, 0.6]
 
 
-def test_edges_of_a_corner_map_are_its_sums_over_the_other_axis(random: torch.Generator) -> None:
-    corner_probs = torch.rand((3, 2, 5, 5), generator=random).flatten(2).softmax(-1)
-    corner_probs = corner_probs.view(3, 2, 5, 5)
-    marginals = losses.corner_marginals(corner_probs)
-    maps = corner_probs.numpy()
-    expected = np.stack(
-        [maps[:, 0].sum(1), maps[:, 0].sum(2), maps[:, 1].sum(1), maps[:, 1].sum(2)], axis=1
-    )
-    np.testing.assert_allclose(marginals, expected, atol=1e-6)
-    np.testing.assert_allclose(marginals.sum(-1), 1, atol=1e-6)
-
-
-def test_a_corner_at_a_cell_gives_the_edges_of_that_row_and_column() -> None:
-    corner_probs = torch.zeros(1, 2, 8, 8)
-    corner_probs[0, 0, 2, 1] = 1  # top 2, left 1
-    corner_probs[0, 1, 7, 5] = 1  # bottom 7, right 5
-    assert losses.corner_marginals(corner_probs).argmax(-1).tolist() == [[1, 2, 5, 7]]
-
-
 def test_kl_is_zero_where_the_logits_are_the_log_of_the_teacher(random: torch.Generator) -> None:
     teacher = torch.randn((2, 4, 9), generator=random).softmax(-1)
     assert losses.edge_kl(teacher.log(), teacher).abs().max() < 1e-6
