@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from edge_tracker.backends.choice import BACKENDS, BackendChoice
+from edge_tracker.backends.choice import BackendChoice, backend_names
 from edge_tracker.cli.printing import print_table, progress_bar
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.rules.boxes import Box, box_iou
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--output", type=Path, default=Path("demo_output"), metavar="FOLDER")
     parser.add_argument("--frames", type=int, default=FRAMES, help="length of the clip")
-    parser.add_argument("--backend", choices=("auto", *BACKENDS), default="auto")
+    parser.add_argument("--backend", choices=("auto", *backend_names()), default="auto")
     arguments = parser.parse_args(argv)
     if arguments.frames < 2:
         parser.error(f"--frames is {arguments.frames}: a clip to track has at least 2")

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
+from edge_tracker.backends import onnxruntime, openvino
 from edge_tracker.backends.graph import INPUT_NAMES, CompiledGraph
+from edge_tracker.backends.record import Backend
+from edge_tracker.backends.tensorrt import opening as tensorrt
 from edge_tracker.bundle.manifest import MANIFEST, Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable, BundleError
 
-#: In the order in which "auto" tries them.
-BACKENDS = ("tensorrt", "openvino", "onnxruntime")
+#: In the order in which "auto" tries them, and in which they take an artefact that several run.
+BACKENDS: tuple[Backend, ...] = (
+    tensorrt.BACKEND,
+    openvino.BACKEND,
+    onnxruntime.BACKEND,
+)
 
-#: Bundle, artefact, device, threads, cache folder -> template graph, search graph, device.
-Compile = Callable[
-    [Bundle, Artefact, str | None, int | None, str | Path | None],
-    tuple[CompiledGraph, CompiledGraph, str],
-]
+
+def backend_names() -> tuple[str, ...]:
+    return tuple(backend.name for backend in BACKENDS)
 
 
 @dataclass(frozen=True)
@@ -62,32 +66,32 @@ def open_graphs(
     none, BackendUnavailable if none can run, EngineMismatch for an engine that belongs to another
     machine, BundleError for damaged files and for models that were taken for one another.
     """
-    if backend != "auto" and backend not in BACKENDS:
-        raise ValueError(f"backend {backend!r} is unknown: choose auto, {', '.join(BACKENDS)}")
+    if backend != "auto" and backend not in backend_names():
+        known = ", ".join(backend_names())
+        raise ValueError(f"backend {backend!r} is unknown: choose auto, {known}")
     _check_placement(device, num_threads)
     reasons: list[str] = []
     passed_over: list[str] = []
-    for name in BACKENDS if backend == "auto" else (backend,):
-        artefact = None
+    for record in BACKENDS:
+        if backend not in ("auto", record.name):
+            continue
+        name, artefact = record.name, None
         try:
-            artefact = _find_artefact(bundle, name, precision, device)
-            obstacle = why_not(name)
-            if obstacle is None and artefact is None:
-                obstacle = _no_artefact(bundle, name, precision)
+            artefact = record.choose(record, bundle, precision, device)
+            obstacle = record.find()
             if obstacle is not None or artefact is None:
-                reasons.append(f"{name}: {obstacle}")
+                reasons.append(f"{name}: {obstacle or record.absent(bundle, precision)}")
                 continue
             bundle.check_files(artefact.files())
-            compile_graphs = _compiler(name)
-            template, search, used = compile_graphs(
-                bundle, artefact, device, num_threads, cache_dir
+            template, search, used = _opened(
+                record, bundle, artefact, device, num_threads, cache_dir
             )
             why = (*reasons, f"{name}: chosen, {artefact.name} on {used}")
             choice = BackendChoice(name, used, artefact.precision, why)
             graphs = Graphs(template, search, choice)
             _refuse_mistaken_models(bundle, artefact, graphs)
         except (BackendUnavailable, BundleError) as error:
-            skippable = isinstance(error, BackendUnavailable) or name == "tensorrt"
+            skippable = isinstance(error, BackendUnavailable) or record.device_bound
             if backend != "auto" or not skippable:
                 raise
             reasons.append(f"{name}: {error}")
@@ -98,6 +102,22 @@ def open_graphs(
             warnings.warn("; ".join([*passed_over, instead]), RuntimeWarning, stacklevel=3)
         return graphs
     raise BackendUnavailable(f"bundle {bundle.path} cannot run here: " + "; ".join(reasons))
+
+
+def _opened(
+    record: Backend,
+    bundle: Bundle,
+    artefact: Artefact,
+    device: str | None,
+    num_threads: int | None,
+    cache_dir: str | Path | None,
+) -> tuple[CompiledGraph, CompiledGraph, str]:
+    try:
+        return record.open(bundle, artefact, device, num_threads, cache_dir)
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"{record.name} is installed but does not load ({error}); install it again"
+        ) from error
 
 
 def _check_placement(device: str | None, num_threads: int | None) -> None:
@@ -132,12 +152,23 @@ def _refuse_mistaken_models(bundle: Bundle, artefact: Artefact, graphs: Graphs) 
     raise BundleError(f"bundle {bundle.path}: {MANIFEST} names {named}; {redo}")
 
 
-def backend_of(artefact: Artefact) -> str:
-    return backend_of_format(artefact.format)
+def backend_of(artefact: Artefact, among: Sequence[str] | None = None) -> str:
+    """The first backend, of those named or of all, that runs the artefact's format."""
+    return backend_of_format(artefact.format, among)
 
 
-def backend_of_format(kind: str) -> str:
-    return "onnxruntime" if kind == "onnx" else kind
+def backend_of_format(kind: str, among: Sequence[str] | None = None) -> str:
+    return next(
+        backend.name
+        for backend in BACKENDS
+        if kind in backend.artefact_kinds and (among is None or backend.name in among)
+    )
+
+
+def runs(backend: str, artefact: Artefact) -> bool:
+    """Whether the backend of this name takes the artefact's format."""
+    kinds = next(record.artefact_kinds for record in BACKENDS if record.name == backend)
+    return artefact.format in kinds
 
 
 def matching_artefacts(
@@ -150,7 +181,7 @@ def matching_artefacts(
     """
     chosen: dict[str, Artefact] = {}
     for artefact in bundle.artefacts:
-        if (backends is None or backend_of(artefact) in backends) and (
+        if (backends is None or any(runs(name, artefact) for name in backends)) and (
             precisions is None or artefact.precision in precisions
         ):
             chosen.setdefault(artefact.name, artefact)
@@ -159,57 +190,3 @@ def matching_artefacts(
         have = ", ".join(f"{backend_of(a)} {a.precision}" for a in bundle.artefacts) or "none"
         raise ValueError(f"bundle {bundle.path} has nothing for {' in '.join(asked)}, only: {have}")
     return tuple(chosen.values())
-
-
-def _find_artefact(
-    bundle: Bundle, backend: str, precision: str | None, device: str | None
-) -> Artefact | None:
-    if backend == "tensorrt":
-        from edge_tracker.backends.tensorrt.opening import find_engine
-
-        return find_engine(bundle, precision, device)
-    return bundle.find("openvino" if backend == "openvino" else "onnx", precision)
-
-
-def _compiler(backend: str) -> Compile:
-    try:
-        if backend == "tensorrt":
-            from edge_tracker.backends.tensorrt import opening
-
-            return opening.compile_graphs
-        if backend == "openvino":
-            from edge_tracker.backends import openvino
-
-            return openvino.compile_graphs
-        from edge_tracker.backends import onnxruntime
-
-        return onnxruntime.compile_graphs
-    except ImportError as error:
-        raise BackendUnavailable(
-            f"{backend} is installed but does not load ({error}); install it again"
-        ) from error
-
-
-def why_not(backend: str) -> str | None:
-    """What keeps a backend from running on this machine, with the remedy; None if nothing does."""
-    if backend == "tensorrt":
-        from edge_tracker.backends.tensorrt.module import runtime_obstacle
-        from edge_tracker.hardware import read_nvidia
-
-        obstacle = runtime_obstacle(read_nvidia(Path("/")))
-        return str(obstacle) if obstacle is not None else None
-    if find_spec(backend) is None:
-        return f"the package is not installed (pip install 'edge-tracker[{backend}]')"
-    return None
-
-
-def _no_artefact(bundle: Bundle, backend: str, precision: str | None) -> str:
-    have = ", ".join(artefact.name for artefact in bundle.artefacts) or "nothing"
-    if backend == "tensorrt":
-        command = f"edge-tracker build {bundle.path} --to tensorrt --precision"
-        return f"the bundle has no engine; build one on the device: {command} {precision or 'fp16'}"
-    wanted = f"{precision} artefact" if precision else "artefact"
-    return (
-        f"the bundle has no {wanted} for it, only {have}; "
-        "convert the checkpoint with --to and --precision"
-    )

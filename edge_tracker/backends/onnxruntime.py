@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-
-import numpy as np
-import onnxruntime as ort
+from typing import TYPE_CHECKING
 
 from edge_tracker.backends.graph import Arrays
+from edge_tracker.backends.record import Backend, missing_package
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 
 class OrtGraph:
@@ -29,7 +31,7 @@ class OrtGraph:
         return dict(zip(self._output_names, outputs, strict=True))
 
     def start(self, inputs: Arrays) -> Callable[[], Arrays]:
-        own = {name: np.array(value) for name, value in inputs.items()}
+        own = {name: value.copy() for name, value in inputs.items()}
         return self._background.submit(self.run, own).result
 
     def time_copies(self) -> None:
@@ -54,6 +56,8 @@ def compile_graphs(
     refuses.
     """
     del cache_dir
+    import onnxruntime as ort
+
     device = device or "CPU"
     provider = f"{device}ExecutionProvider"
     if provider not in ort.get_available_providers():
@@ -77,3 +81,19 @@ def compile_graphs(
         graphs.append(OrtGraph(session, ThreadPoolExecutor(1, f"edge_tracker-{name}")))
     template, search = graphs
     return template, search, device
+
+
+def _found() -> str:
+    import onnxruntime as ort
+
+    return f"CPU, version {ort.__version__}"
+
+
+BACKEND = Backend(
+    name="onnxruntime",
+    artefact_kinds=("onnx",),
+    packages={"onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")},
+    find=lambda: missing_package("onnxruntime"),
+    found=_found,
+    open=compile_graphs,
+)

@@ -7,15 +7,16 @@ from collections.abc import Callable
 from functools import cache
 from itertools import cycle
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import openvino as ov
+from typing import TYPE_CHECKING, Any
 
 from edge_tracker.backends.graph import Arrays
+from edge_tracker.backends.record import Backend, missing_package
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    import openvino as ov
 
 #: Outputs that are handed out as the device's own tensors, never copied through Python.
 ON_DEVICE = frozenset({"template_kv"})
@@ -29,6 +30,9 @@ class OpenVinoGraph:
     """
 
     def __init__(self, compiled: ov.CompiledModel, requests: int) -> None:
+        from openvino import Tensor
+
+        self._tensor_type = Tensor
         self._requests = [compiled.create_infer_request() for _ in range(requests)]
         self._turn = cycle(self._requests)
         self.input_names = frozenset(port.any_name for port in compiled.inputs)
@@ -62,7 +66,7 @@ class OpenVinoGraph:
         request = next(self._turn)
         request.wait()
         for name, value in inputs.items():
-            if isinstance(value, ov.Tensor):
+            if isinstance(value, self._tensor_type):
                 request.set_tensor(name, value)
             else:
                 request.get_tensor(name).data[...] = value
@@ -72,7 +76,7 @@ class OpenVinoGraph:
         outputs: dict[str, Any] = {}
         for name in self._output_names:
             tensor = request.get_tensor(name)
-            outputs[name] = tensor if name in ON_DEVICE else np.array(tensor.data)
+            outputs[name] = tensor if name in ON_DEVICE else tensor.data.copy()
         return outputs
 
 
@@ -84,6 +88,8 @@ def openvino_core() -> ov.Core:
     goes. Of two, the younger then puts back the older one's, which may be gone: the next signal
     that Python handles, Ctrl-C for one, ends the process (OpenVINO 2026.4).
     """
+    import openvino as ov
+
     return ov.Core()
 
 
@@ -156,3 +162,24 @@ def _last_line(error: RuntimeError) -> str:
     """OpenVINO's messages begin with source files and line numbers, and end with the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
+
+
+def _found() -> str:
+    core = openvino_core()
+    devices = [
+        f"{device} ({str(core.get_property(device, 'FULL_DEVICE_NAME')).strip()})"
+        for device in core.available_devices
+    ]
+    if not devices:
+        raise BackendUnavailable("OpenVINO sees no device here")
+    return ", ".join(devices)
+
+
+BACKEND = Backend(
+    name="openvino",
+    artefact_kinds=("openvino",),
+    packages={"openvino": ("openvino",)},
+    find=lambda: missing_package("openvino"),
+    found=_found,
+    open=compile_graphs,
+)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from edge_tracker.backends.choice import BACKENDS
+from edge_tracker.backends.choice import backend_names
 from edge_tracker.bundle.manifest import PRECISIONS
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -44,9 +44,10 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_artefact_options(
-    parser: argparse.ArgumentParser, backends: Sequence[str] = BACKENDS
+    parser: argparse.ArgumentParser, backends: Sequence[str] | None = None
 ) -> None:
     """Which of a bundle's models, and where they run, for commands that take several."""
+    backends = backends or backend_names()
     parser.add_argument(
         "--backend",
         type=names_among(backends),

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_tracker.backends.choice import BACKENDS
+from edge_tracker.backends.choice import backend_names
 from edge_tracker.cli.arguments import (
     Subparsers,
     add_artefact_options,
@@ -55,7 +55,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--max-frames", type=positive_int, metavar="N", help="of each sequence, from its start"
     )
-    add_artefact_options(parser, ("auto", *BACKENDS))
+    add_artefact_options(parser, ("auto", *backend_names()))
     parser.add_argument(
         "--peer",
         type=_peer,

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_tracker.backends.choice import BACKENDS
+from edge_tracker.backends.choice import backend_names
 from edge_tracker.bundle.manifest import PRECISIONS
 from edge_tracker.cli.arguments import (
     Subparsers,
@@ -63,7 +63,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--csv", type=Path, metavar="FILE", help="box, score and edge_std of each frame"
     )
     parser.add_argument(
-        "--backend", choices=("auto", *BACKENDS), default="auto", help="(default: auto)"
+        "--backend", choices=("auto", *backend_names()), default="auto", help="(default: auto)"
     )
     parser.add_argument("--precision", choices=PRECISIONS, help="which of the bundle's models")
     add_placement_options(parser)

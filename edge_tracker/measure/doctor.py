@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from edge_tracker.backends.tensorrt.module import installed_modules, runtime_obstacle
+from edge_tracker.backends import choice
+from edge_tracker.backends.record import Backend
+from edge_tracker.errors import BackendUnavailable
 from edge_tracker.hardware import Cpu, Nvidia, read_cpu, read_nvidia, read_text
 from edge_tracker.version import __version__
 
-#: Module -> distributions that bring it.
-PACKAGES = {
+#: Module -> distributions that bring it: what the runtime needs, then what conversion does.
+RUNTIME = {
     "numpy": ("numpy",),
     "cv2": (
         "opencv-python",
@@ -22,11 +24,8 @@ PACKAGES = {
         "opencv-contrib-python",
         "opencv-contrib-python-headless",
     ),
-    "openvino": ("openvino",),
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
-    "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
-    "tensorrt_rtx": ("tensorrt-rtx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13"),
-    "pycuda": ("pycuda",),
+}
+CONVERSION = {
     "torch": ("torch",),
     "onnx": ("onnx",),
     "onnxsim": ("onnxsim",),
@@ -68,7 +67,7 @@ class Diagnosis:
 
 
 def diagnose() -> Diagnosis:
-    """Look at this machine and Python environment; loads OpenVINO and ONNX Runtime if present."""
+    """Look at this machine and Python environment; loads the backends that are present."""
     root = Path("/")
     nvidia = read_nvidia(root)
     return Diagnosis(
@@ -80,8 +79,10 @@ def diagnose() -> Diagnosis:
         board=read_text(root / "proc/device-tree/model"),
         cpu=read_cpu(root),
         nvidia=nvidia,
-        packages=tuple(find_package(module, names) for module, names in PACKAGES.items()),
-        backends=(openvino_status(), onnxruntime_status(), tensorrt_status(nvidia)),
+        packages=tuple(
+            find_package(module, names) for module, names in packages_of_interest().items()
+        ),
+        backends=tuple(status_of(backend) for backend in choice.BACKENDS),
     )
 
 
@@ -110,39 +111,19 @@ def find_package(module: str, distributions: tuple[str, ...]) -> Package:
     return Package(module, None, "unknown" if present else None)
 
 
-def openvino_status() -> BackendStatus:
-    remedy = "pip install 'edge-tracker[openvino]'"
-    try:
-        from edge_tracker.backends.openvino import openvino_core
-
-        core = openvino_core()
-        found = [
-            f"{device} ({str(core.get_property(device, 'FULL_DEVICE_NAME')).strip()})"
-            for device in core.available_devices
-        ]
-    except (ImportError, RuntimeError) as error:
-        return BackendStatus("openvino", False, str(error), remedy)
-    if not found:
-        return BackendStatus("openvino", False, "OpenVINO sees no device here", remedy)
-    return BackendStatus("openvino", True, ", ".join(found), None)
+def packages_of_interest() -> dict[str, tuple[str, ...]]:
+    packages = dict(RUNTIME)
+    for backend in choice.BACKENDS:
+        packages.update(backend.packages)
+    return {**packages, **CONVERSION}
 
 
-def onnxruntime_status() -> BackendStatus:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        remedy = "pip install 'edge-tracker[onnxruntime]'"
-        return BackendStatus("onnxruntime", False, str(error), remedy)
-    return BackendStatus("onnxruntime", True, f"CPU, version {onnxruntime.__version__}", None)
-
-
-def tensorrt_status(nvidia: Nvidia) -> BackendStatus:
-    """Whether a GPU, its driver, a TensorRT module and pycuda are there; none of them is loaded."""
-    obstacle = runtime_obstacle(nvidia)
+def status_of(backend: Backend) -> BackendStatus:
+    obstacle = backend.find()
     if obstacle is not None:
-        return BackendStatus("tensorrt", False, obstacle.reason, obstacle.remedy)
-    devices = ", ".join(
-        f"{device.name} (SM {device.compute_capability})" for device in nvidia.devices
-    )
-    found = f"{devices}, by {' and '.join(installed_modules())}"
-    return BackendStatus("tensorrt", True, found, None)
+        return BackendStatus(backend.name, False, obstacle.reason, obstacle.remedy)
+    try:
+        return BackendStatus(backend.name, True, backend.found(), None)
+    except (ImportError, RuntimeError, BackendUnavailable) as error:
+        remedy = f"pip install 'edge-tracker[{backend.name}]'"
+        return BackendStatus(backend.name, False, str(error), remedy)

@@ -82,6 +82,7 @@ class Verification:
 class _Placement:
     """Where and with what each artefact is to run."""
 
+    backends: Sequence[str] | None
     device: str | None
     num_threads: int | None
     cache_dir: str | Path | None
@@ -108,7 +109,7 @@ def verify(
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     chosen = matching_artefacts(bundle, backends, precisions)
     golden = load_golden(bundle)
-    placement = _Placement(device, num_threads, cache_dir)
+    placement = _Placement(backends, device, num_threads, cache_dir)
     clip = list(render_clip(CLIP_FRAMES))
     reference, reference_boxes = _reference(bundle, golden, clip, cache_dir)
     verified = []
@@ -128,7 +129,7 @@ def _reference(
     bundle: Bundle, golden: Golden, clip: Sequence[ClipFrame], cache_dir: str | Path | None
 ) -> tuple[str | None, list[Box] | None]:
     """The first fp32 artefact that runs on this CPU and equals PyTorch, and its trajectory."""
-    placement = _Placement(None, None, cache_dir)
+    placement = _Placement(None, None, None, cache_dir)
     for artefact in bundle.artefacts:
         if artefact.precision != "fp32":
             continue
@@ -176,7 +177,7 @@ def _verify_artefact(
         reasons.append(str(error))
     return ArtefactVerification(
         artefact=artefact.name,
-        backend=backend_of(artefact),
+        backend=backend_of(artefact, placement.backends),
         device=used_device,
         status=status,
         reasons=tuple(reasons),
@@ -191,7 +192,7 @@ def _replay(
 ) -> tuple[Parity, str]:
     graphs = open_graphs(
         bundle,
-        backend=backend_of(artefact),
+        backend=backend_of(artefact, placement.backends),
         precision=artefact.precision,
         device=placement.device,
         num_threads=placement.num_threads,
@@ -208,7 +209,7 @@ def _track(
 ) -> list[Box]:
     with EdgeTracker(
         bundle,
-        backend=backend_of(artefact),
+        backend=backend_of(artefact, placement.backends),
         precision=artefact.precision,
         device=placement.device,
         num_threads=placement.num_threads,

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from dataclasses import dataclass
 from typing import Any
 
+from edge_tracker.backends.record import Obstacle
 from edge_tracker.errors import BackendUnavailable
 from edge_tracker.hardware import Nvidia
 
@@ -19,15 +19,6 @@ from edge_tracker.hardware import Nvidia
 MODULES = ("tensorrt", "tensorrt_rtx")
 #: The end of TensorRT's last messages that goes into ours.
 LOG_CHARACTERS = 400
-
-
-@dataclass(frozen=True)
-class Obstacle:
-    reason: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.reason}; {self.remedy}"
 
 
 def installed_modules() -> tuple[str, ...]:

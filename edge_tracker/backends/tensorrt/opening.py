@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from edge_tracker.backends.record import Backend, Obstacle
 from edge_tracker.backends.tensorrt.cuda_graph import load_graph_driver
 from edge_tracker.backends.tensorrt.cuda_session import CudaSession, open_session
-from edge_tracker.backends.tensorrt.engine import LoadedEngine, TensorRtGraph, allocate
 from edge_tracker.backends.tensorrt.fingerprint import matching_engine, rebuild_command
-from edge_tracker.backends.tensorrt.module import load_module, make_log, runtime_obstacle
+from edge_tracker.backends.tensorrt.module import (
+    installed_modules,
+    load_module,
+    make_log,
+    runtime_obstacle,
+)
 from edge_tracker.bundle.manifest import PRECISIONS, Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable
 from edge_tracker.hardware import Nvidia, read_nvidia
+
+if TYPE_CHECKING:
+    from edge_tracker.backends.tensorrt.engine import LoadedEngine, TensorRtGraph
 
 
 def engines_of(bundle: Bundle, precision: str | None) -> tuple[Artefact, ...]:
@@ -56,6 +64,8 @@ def compile_graphs(
     driver or TensorRT refuse, or if the GPU's memory does not suffice.
     """
     del num_threads, cache_dir
+    from edge_tracker.backends.tensorrt.engine import TensorRtGraph
+
     nvidia = read_nvidia(Path("/"))
     ordinal = _ordinal(device, nvidia)
     _, fingerprint = matching_engine(bundle, (artefact,), nvidia, ordinal)
@@ -86,6 +96,8 @@ def _ordinal(device: str | None, nvidia: Nvidia) -> int:
 def _load_pair(
     bundle: Bundle, artefact: Artefact, trt: Any, session: CudaSession
 ) -> tuple[LoadedEngine, LoadedEngine]:
+    from edge_tracker.backends.tensorrt.engine import allocate
+
     log = make_log(trt)
     runtime = trt.Runtime(log)
     loaded = []
@@ -115,3 +127,37 @@ def _load_pair(
 def _memory(cuda: Any) -> str:
     free_bytes, total_bytes = cuda.mem_get_info()
     return f"{free_bytes / 1e6:.0f} of {total_bytes / 1e6:.0f} MB of GPU memory are free"
+
+
+def _find() -> Obstacle | None:
+    return runtime_obstacle(read_nvidia(Path("/")))
+
+
+def _found() -> str:
+    devices = ", ".join(
+        f"{device.name} (SM {device.compute_capability})"
+        for device in read_nvidia(Path("/")).devices
+    )
+    return f"{devices}, by {' and '.join(installed_modules())}"
+
+
+def _absent(bundle: Bundle, precision: str | None) -> str:
+    command = f"edge-tracker build {bundle.path} --to tensorrt --precision"
+    return f"the bundle has no engine; build one on the device: {command} {precision or 'fp16'}"
+
+
+BACKEND = Backend(
+    name="tensorrt",
+    artefact_kinds=("tensorrt",),
+    packages={
+        "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
+        "tensorrt_rtx": ("tensorrt-rtx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13"),
+        "pycuda": ("pycuda",),
+    },
+    find=_find,
+    found=_found,
+    open=compile_graphs,
+    choose=lambda backend, bundle, precision, device: find_engine(bundle, precision, device),
+    absent=_absent,
+    device_bound=True,
+)

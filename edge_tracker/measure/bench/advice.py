@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edge_tracker.backends import choice
 from edge_tracker.bundle.manifest import PRECISIONS
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.measure.bench.machine import MachineState
@@ -178,6 +179,11 @@ class Comparison:
     differences: tuple[str, ...]
 
 
+def _that_compute() -> set[str]:
+    """Packages whose version changes latency."""
+    return {"numpy", "cv2"}.union(*(backend.packages for backend in choice.BACKENDS))
+
+
 def compare_reports(old: Mapping[str, Any], new: BenchReport) -> Comparison:
     """Set a report against an older one's JSON, artefact by artefact.
 
@@ -218,7 +224,7 @@ def compare_reports(old: Mapping[str, Any], new: BenchReport) -> Comparison:
     circumstances += [
         (package.module, old_versions.get(package.module), package.version)
         for package in new.machine.packages
-        if package.module in ("numpy", "cv2", "openvino", "onnxruntime", "tensorrt")
+        if package.module in _that_compute()
     ]
     return Comparison(
         tuple(ratios),

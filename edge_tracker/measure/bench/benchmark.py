@@ -104,7 +104,7 @@ def benchmark(
             try:
                 tracker = EdgeTracker(
                     bundle,
-                    backend=backend_of(artefact),
+                    backend=backend_of(artefact, backends),
                     precision=artefact.precision,
                     device=device,
                     num_threads=num_threads,
@@ -141,7 +141,12 @@ def benchmark(
         step(f"starting {subject.artefact.name} afresh", len(starts), len(subjects))
         try:
             starts[subject.artefact.name] = measure_cold_start(
-                bundle, subject.artefact, device=device, num_threads=num_threads, runs=cold_starts
+                bundle,
+                subject.artefact,
+                subject.tracker.choice.backend,
+                device=device,
+                num_threads=num_threads,
+                runs=cold_starts,
             )
         except EdgeTrackerError as error:
             failures.append(Failure(f"{subject.artefact.name}, cold start", str(error)))

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-from edge_tracker.backends.choice import backend_of
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import EdgeTrackerError
@@ -72,6 +71,7 @@ class FreshProcesses:
 def measure_cold_start(
     bundle: Bundle,
     artefact: Artefact,
+    backend: str,
     *,
     device: str | None = None,
     num_threads: int | None = None,
@@ -87,7 +87,7 @@ def measure_cold_start(
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as cache_dir:
             choices = [
-                str(bundle.path.resolve()), backend_of(artefact), artefact.precision, device,
+                str(bundle.path.resolve()), backend, artefact.precision, device,
                 num_threads, cache_dir,
             ]  # fmt: skip
             _forget_files(bundle)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import cv2
 
-from edge_tracker.backends.choice import backend_of, open_graphs
+from edge_tracker.backends.choice import open_graphs, runs
 from edge_tracker.bundle.opening import open_bundle, sha256_of
 from edge_tracker.errors import BackendUnavailable
 from edge_tracker.rules.boxes import Box
@@ -77,7 +77,7 @@ class BundleContender:
         hashes = [
             bundle.manifest["files"][path]["sha256"]
             for artefact in bundle.artefacts
-            if (backend_of(artefact), artefact.precision) == (self.backend, self.precision)
+            if runs(self.backend, artefact) and artefact.precision == self.precision
             for path in artefact.files()
         ]
         return {

@@ -201,14 +201,14 @@ def test_auto_falls_back_to_onnxruntime_and_says_why(
     nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "edge_tracker.backends.choice.find_spec",
+        "edge_tracker.backends.record.find_spec",
         lambda name: None if name == "openvino" else object(),
     )
     with EdgeTracker(nano_bundle) as tracker:
         assert tracker.choice.backend == "onnxruntime"
         assert any(
-            "openvino: the package is not installed (pip install 'edge-tracker[openvino]')"
-            in reason
+            "openvino: the package openvino is not installed; "
+            "pip install 'edge-tracker[openvino]'" in reason
             for reason in tracker.choice.reasons
         )
 
@@ -253,7 +253,7 @@ def test_nothing_is_said_to_be_used_instead_where_nothing_can_run(
     bundle_with_bad_openvino: Bundle, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "edge_tracker.backends.choice.find_spec",
+        "edge_tracker.backends.record.find_spec",
         lambda name: None if name == "onnxruntime" else object(),
     )
     with pytest.raises(BackendUnavailable, match=r"openvino refuses .*onnxruntime: the package"):
@@ -263,7 +263,7 @@ def test_nothing_is_said_to_be_used_instead_where_nothing_can_run(
 def test_no_backend_at_all_lists_every_reason(
     nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_tracker.backends.choice.find_spec", lambda name: None)
+    monkeypatch.setattr("edge_tracker.backends.record.find_spec", lambda name: None)
     with pytest.raises(BackendUnavailable, match=r"openvino: .*onnxruntime: .*not installed"):
         EdgeTracker(nano_bundle)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import importlib.util
 import platform
 import subprocess
 import sys
@@ -14,6 +15,9 @@ from typing import Any
 import pytest
 
 from edge_tracker import hardware
+from edge_tracker.backends import openvino
+from edge_tracker.backends.choice import BACKENDS
+from edge_tracker.backends.tensorrt import opening
 from edge_tracker.hardware import CudaDevice, Nvidia
 from edge_tracker.measure import doctor
 
@@ -57,11 +61,11 @@ def test_this_machine() -> None:
     assert 1 <= diagnosis.cpu.usable_cores <= diagnosis.cpu.cores
     versions = {package.module: package.version for package in diagnosis.packages}
     assert versions["numpy"] == metadata.version("numpy")
-    assert list(versions) == list(doctor.PACKAGES)
+    assert list(versions) == list(doctor.packages_of_interest())
     assert [status.backend for status in diagnosis.backends] == [
+        "tensorrt",
         "openvino",
         "onnxruntime",
-        "tensorrt",
     ]
     for status in diagnosis.backends:
         assert status.found
@@ -183,12 +187,9 @@ def test_a_module_without_metadata_is_present_in_an_unknown_version() -> None:
 def test_a_missing_backend_comes_with_the_command_that_installs_it(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    backends = {record.name: record for record in BACKENDS}
     monkeypatch.setitem(sys.modules, backend, None)
-    monkeypatch.delitem(sys.modules, f"edge_tracker.backends.{backend}", raising=False)
-    status = {
-        "openvino": doctor.openvino_status,
-        "onnxruntime": doctor.onnxruntime_status,
-    }[backend]()
+    status = doctor.status_of(backends[backend])
     assert not status.available
     assert backend in status.found
     assert status.remedy == f"pip install 'edge-tracker[{backend}]'"
@@ -196,7 +197,7 @@ def test_a_missing_backend_comes_with_the_command_that_installs_it(
 
 def test_openvino_lists_its_devices() -> None:
     pytest.importorskip("openvino", reason="needs openvino")
-    status = doctor.openvino_status()
+    status = doctor.status_of(openvino.BACKEND)
     assert status.available
     assert status.found.startswith("CPU (")
 
@@ -220,8 +221,9 @@ def test_tensorrt_says_what_is_missing_first(
     remedy: str | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: name in modules or None)
-    status = doctor.tensorrt_status(nvidia)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in modules or None)
+    monkeypatch.setattr(opening, "read_nvidia", lambda root: nvidia)
+    status = doctor.status_of(opening.BACKEND)
     assert status.available is available
     assert found in status.found
     assert status.remedy is None if remedy is None else remedy in str(status.remedy)
@@ -230,7 +232,8 @@ def test_tensorrt_says_what_is_missing_first(
 def test_looking_for_packages_imports_none_of_them() -> None:
     script = (
         "import sys; from edge_tracker.measure import doctor\n"
-        "for module, names in doctor.PACKAGES.items(): doctor.find_package(module, names)\n"
-        "sys.exit(sum(module in sys.modules for module in doctor.PACKAGES))"
+        "packages = doctor.packages_of_interest()\n"
+        "for module, names in packages.items(): doctor.find_package(module, names)\n"
+        "sys.exit(sum(module in sys.modules for module in packages))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

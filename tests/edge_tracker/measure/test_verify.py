@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from onnx import helper, numpy_helper
 
 import edge_tracker
 from converters.to_openvino import convert_to_openvino
-from edge_tracker.backends import openvino
+from edge_tracker.backends import choice, openvino
 from edge_tracker.bundle.goldens import GOLDEN, Golden, load_golden
 from edge_tracker.bundle.manifest import Parity
 from edge_tracker.bundle.opening import Bundle, open_bundle, sha256_of
@@ -169,7 +170,9 @@ def test_what_cannot_run_here_is_skipped(
     def refuse(*arguments: object) -> None:
         raise BackendUnavailable("no such device")
 
-    monkeypatch.setattr(openvino, "compile_graphs", refuse)
+    refusing = [dataclasses.replace(each, open=refuse) if each.name == "openvino" else each
+                for each in choice.BACKENDS]  # fmt: skip
+    monkeypatch.setattr(choice, "BACKENDS", refusing)
     verification = verify(trained_bundle, cache_dir=cache_dir)
     skipped = result_of(verification, "openvino/fp32")
     assert (skipped.status, skipped.reasons) == ("skipped", ("no such device",))

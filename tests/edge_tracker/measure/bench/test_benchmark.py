@@ -258,13 +258,13 @@ def test_bad_settings_are_refused(wrong: Mapping[str, Any]) -> None:
 def test_cold_start_in_fresh_processes(nano_bundle: Bundle) -> None:
     artefact = nano_bundle.find("onnx", "fp32")
     assert artefact is not None
-    starts = measure_cold_start(nano_bundle, artefact, num_threads=1, runs=1)
+    starts = measure_cold_start(nano_bundle, artefact, "onnxruntime", num_threads=1, runs=1)
     for start in (starts.cold, starts.warm):
         assert min(start.import_ms, start.load_ms, start.init_ms, start.first_update_ms) > 0
         assert start.total_ms > start.import_ms
     assert starts.peak_memory_bytes is None or starts.peak_memory_bytes > 10e6
     with pytest.raises(EdgeTrackerError, match=r"a fresh process failed: .*no device 'TPU'"):
-        measure_cold_start(nano_bundle, artefact, device="TPU", runs=1)
+        measure_cold_start(nano_bundle, artefact, "onnxruntime", device="TPU", runs=1)
 
 
 def command(bundle: Bundle, *options: str) -> list[str]:

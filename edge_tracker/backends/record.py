@@ -1,0 +1,82 @@
+"""What the project knows of a backend: one record, which the choice, doctor, bench and the command
+line loop over. See `BACKENDS` in choice.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from edge_tracker.backends.graph import CompiledGraph
+from edge_tracker.bundle.manifest import Artefact
+from edge_tracker.bundle.opening import Bundle
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why something cannot run here, and what to do about it."""
+
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}; {self.remedy}"
+
+
+def missing_package(name: str) -> Obstacle | None:
+    """For a backend that is one package of the same name; loads nothing."""
+    if find_spec(name) is not None:
+        return None
+    return Obstacle(f"the package {name} is not installed", f"pip install 'edge-tracker[{name}]'")
+
+
+#: Bundle, artefact, device, threads, cache folder -> template graph, search graph, device.
+Open = Callable[
+    [Bundle, Artefact, str | None, int | None, str | Path | None],
+    tuple[CompiledGraph, CompiledGraph, str],
+]
+
+
+def _converted_artefact(
+    backend: Backend, bundle: Bundle, precision: str | None, device: str | None
+) -> Artefact | None:
+    found = (bundle.find(kind, precision) for kind in backend.artefact_kinds)
+    return next((artefact for artefact in found if artefact is not None), None)
+
+
+def _convert_again(bundle: Bundle, precision: str | None) -> str:
+    have = ", ".join(artefact.name for artefact in bundle.artefacts) or "nothing"
+    wanted = f"{precision} artefact" if precision else "artefact"
+    return (
+        f"the bundle has no {wanted} for it, only {have}; "
+        "convert the checkpoint with --to and --precision"
+    )
+
+
+@dataclass(frozen=True)
+class Backend:
+    """name: as in `--backend`.
+    artefact_kinds: formats of a bundle's artefacts that it runs.
+    packages: its Python modules -> distributions that bring them.
+    find: what keeps it from running here, if anything; loads nothing.
+    found: the devices or the version that are here, once `find` has nothing to say; loads it, and
+    raises ImportError, RuntimeError or BackendUnavailable if that fails.
+    open: both graphs compiled, and the device; raises ImportError, BackendUnavailable, BundleError.
+    choose: the bundle's artefact for a precision and device, None if it has none.
+    absent: why the bundle has none, and what makes one.
+    device_bound: its artefacts belong to one device, so "auto" passes over those that are damaged.
+    """
+
+    name: str
+    artefact_kinds: tuple[str, ...]
+    packages: Mapping[str, tuple[str, ...]]
+    find: Callable[[], Obstacle | None]
+    found: Callable[[], str]
+    open: Open
+    choose: Callable[[Backend, Bundle, str | None, str | None], Artefact | None] = (
+        _converted_artefact
+    )
+    absent: Callable[[Bundle, str | None], str] = _convert_again
+    device_bound: bool = False

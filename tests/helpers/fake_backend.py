@@ -1,0 +1,38 @@
+"""A backend as somebody would add one: its record, and nothing else. It runs ONNX by OpenVINO."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_tracker.backends import openvino
+from edge_tracker.backends.graph import CompiledGraph
+from edge_tracker.backends.record import Backend, Obstacle
+from edge_tracker.bundle.manifest import Artefact
+from edge_tracker.bundle.opening import Bundle
+
+
+def compile_graphs(
+    bundle: Bundle,
+    artefact: Artefact,
+    device: str | None,
+    num_threads: int | None,
+    cache_dir: str | Path | None,
+) -> tuple[CompiledGraph, CompiledGraph, str]:
+    converted = bundle.find("openvino", artefact.precision)
+    assert converted is not None
+    template, search, _ = openvino.compile_graphs(bundle, converted, "CPU", num_threads, cache_dir)
+    return template, search, device or "TOASTER"
+
+
+BACKEND = Backend(
+    name="toaster",
+    artefact_kinds=("onnx",),
+    packages={"json": ("toaster-runtime",)},
+    find=lambda: None,
+    found=lambda: "TOASTER, two slots",
+    open=compile_graphs,
+)
+
+
+def missing() -> Obstacle:
+    return Obstacle("no toaster is plugged in", "plug one in")
