@@ -30,7 +30,7 @@ from calibration.quantise import HEADS, Feeds, chosen_layers, layer_names
 from calibration.samples import CalibrationSamples, load_samples
 from edge_tracker import open_bundle
 from edge_tracker.backends.openvino import openvino_core
-from edge_tracker.bundle.manifest import GRAPHS
+from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.measure.parity import edge_kl
 from edge_tracker.rules.decode import decode_edges
 

@@ -28,8 +28,8 @@ from calibration.sensitivity import layer_sensitivity
 from calibration.split import FoundMaterial, Material, find_material, record_material
 from converters.artefacts import describe_artefact, replay_golden
 from converters.progress import Progress
+from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.bundle.goldens import Golden
-from edge_tracker.bundle.manifest import GRAPHS
 from edge_tracker.bundle.writing import write_manifest
 from edge_tracker.tracker import EdgeTracker
 

@@ -27,7 +27,7 @@ from calibration.samples import CalibrationSamples
 from converters.to_onnx import save_sharing_weights
 from converters.to_openvino import save_models
 from edge_tracker.backends.openvino import openvino_core
-from edge_tracker.bundle.manifest import GRAPHS
+from edge_tracker.bundle.contract import CONTRACT, GRAPHS
 from edge_tracker.errors import CalibrationError
 
 #: Scales of quantisers may be float16 from here on.
@@ -37,6 +37,7 @@ HEADS = ("box_head", "score_head")
 #: How OpenVINO names the product in a layer that ONNX gives a bias.
 _OPENVINO_SUFFIX = "/WithoutBiases"
 Models = dict[str, onnx.ModelProto]
+PROBABILITIES = tuple(tensor.name for tensor in CONTRACT["search"].outputs)
 
 
 def layer_names(onnx_folder: Path) -> list[str]:
@@ -129,7 +130,7 @@ def save_onnx(models: Models, folder: Path, metadata: Mapping[str, str]) -> None
     for graph, model in models.items():
         half = convert_float_to_float16(
             version_converter.convert_version(model, INT8_OPSET),
-            keep_io_types=["edge_probs", "score"],
+            keep_io_types=list(PROBABILITIES),
             node_block_list=_output_nodes(model),
             disable_shape_infer=True,
         )
@@ -199,7 +200,7 @@ def _make_signed(model: onnx.ModelProto) -> None:
 
 def _output_nodes(model: onnx.ModelProto) -> list[str]:
     """The nodes that give the probabilities: they keep float32, as in the fp16 pair."""
-    outputs = {value.name for value in model.graph.output} & {"edge_probs", "score"}
+    outputs = {value.name for value in model.graph.output} & set(PROBABILITIES)
     return [node.name for node in model.graph.node if outputs & set(node.output)]
 
 

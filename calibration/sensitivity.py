@@ -13,7 +13,7 @@ from onnx.numpy_helper import from_array, to_array
 
 from calibration.quantise import Models
 from calibration.samples import CalibrationSamples
-from edge_tracker.bundle.manifest import GRAPHS
+from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.measure.parity import edge_kl
 
 #: Crops that the layers are compared on.

@@ -11,6 +11,7 @@ import onnx
 
 from converters.to_onnx import OPSET, WEIGHTS
 from edge_tracker.backends.choice import backend_of_format, open_graphs
+from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.bundle.goldens import Golden
 from edge_tracker.bundle.manifest import Parity
 from edge_tracker.bundle.opening import open_bundle
@@ -46,7 +47,7 @@ def describe_artefact(folder: Path, kind: str, precision: str) -> dict[str, Any]
                 "weights": f"{base}/{WEIGHTS}",
                 **_tensors(folder / "onnx" / source / f"{name}.onnx"),
             }
-            for name in ("template", "search")
+            for name in GRAPHS
         },
         "opset": OPSET,
         "parity": None,

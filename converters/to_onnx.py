@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx.external_data_helper import set_external_data
 
 from converters.graphs import SearchGraph, TemplateGraph, fold_for_export
+from edge_tracker.bundle import contract
 from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.errors import EdgeTrackerError
 from mixformerv2.model import MixFormerV2
@@ -47,17 +48,12 @@ def export_onnx(
     Raises EdgeTrackerError if a graph computes something else after simplification than before.
     """
     folded = fold_for_export(network).to(dtype)
-    spec = network.spec
-    template_inputs, search_inputs = _example_inputs(spec, dtype)
-    models = {
-        "template": export_graph(TemplateGraph(folded), template_inputs, ["template_kv"]),
-        "search": export_graph(SearchGraph(folded), search_inputs, ["edge_probs", "score"]),
-    }
-    inputs = {"template": template_inputs, "search": search_inputs}
-    simplified = {
-        name: _simplify(name, model, inputs[name], SIMPLIFY_TOLERANCE[dtype])
-        for name, model in models.items()
-    }
+    modules = {"template": TemplateGraph(folded), "search": SearchGraph(folded)}
+    simplified = {}
+    for name, graph in contract.CONTRACT.items():
+        inputs = _example_inputs(graph, network.spec, dtype)
+        model = export_graph(modules[name], inputs, [tensor.name for tensor in graph.outputs])
+        simplified[name] = _simplify(name, model, inputs, SIMPLIFY_TOLERANCE[dtype])
     names = _layer_names(folded)
     for model in simplified.values():
         _name_layers(model, names)
@@ -133,20 +129,19 @@ def save_sharing_weights(models: Mapping[str, onnx.ModelProto], folder: Path) ->
 
 
 def _example_inputs(
-    spec: ModelSpec, dtype: torch.dtype
-) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    graph: contract.Graph, spec: ModelSpec, dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
+    """Two targets, as a dimension of 1 would be taken for a constant."""
     random = torch.Generator().manual_seed(0)
-
-    def pixels(*shape: int) -> torch.Tensor:
-        return torch.randint(0, 256, (*shape, 3), generator=random, dtype=torch.uint8)
-
-    template, search = spec.template_size_px, spec.search_size_px
-    # Two targets, as a dimension of 1 would be taken for a constant.
-    template_kv = torch.randn(spec.template_kv_shape(2), generator=random).to(dtype)
-    return (
-        {"templates": pixels(2, 2, template, template)},
-        {"search": pixels(2, search, search), "template_kv": template_kv},
-    )
+    examples = {}
+    for tensor in graph.inputs:
+        shape = tensor.shape(spec, 2)
+        if tensor.dtype == "uint8":
+            pixels = torch.randint(0, 256, shape, generator=random, dtype=torch.uint8)
+            examples[tensor.name] = pixels
+        else:
+            examples[tensor.name] = torch.randn(shape, generator=random).to(dtype)
+    return examples
 
 
 def export_graph(
@@ -167,7 +162,7 @@ def export_graph(
             opset_version=OPSET,
             input_names=list(inputs),
             output_names=output_names,
-            dynamic_axes={name: {0: "targets"} for name in names},
+            dynamic_axes={name: {0: contract.TARGETS} for name in names},
         )
     return onnx.load_from_string(stream.getvalue())
 

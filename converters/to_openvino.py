@@ -11,7 +11,7 @@ from pathlib import Path
 import openvino as ov
 
 from converters.to_onnx import ALIGNMENT, WEIGHTS
-from edge_tracker.bundle.manifest import GRAPHS
+from edge_tracker.bundle.contract import GRAPHS
 
 
 def convert_to_openvino(

@@ -18,10 +18,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from edge_tracker.bundle import contract
 from edge_tracker.bundle.spec import ModelSpec
 from mixformerv2.stem import StemEmbed
 
-PREDICTION_TOKENS = 4
+PREDICTION_TOKENS = len(contract.PREDICTION_TOKENS)
 BACKBONE_NORM_EPS = 1e-6
 HEAD_NORM_EPS = 1e-5
 
@@ -243,8 +244,9 @@ class BoxHead(nn.Module):
 
     def forward(self, predictions: Tensor) -> Tensor:
         """(B, 4, C) in token order -> (B, 4, bins) logits in left, top, right, bottom order."""
-        left, right, top, bottom = self.layers(predictions).unbind(1)
-        return torch.stack([left, top, right, bottom], dim=1)
+        logits = self.layers(predictions).unbind(1)
+        by_edge = dict(zip(contract.PREDICTION_TOKENS, logits, strict=True))
+        return torch.stack([by_edge[edge] for edge in contract.EDGES], dim=1)
 
 
 class ScoreHead(nn.Module):

@@ -29,7 +29,8 @@ from edge_tracker.backends.tensorrt.module import (
     make_log,
     module_obstacle,
 )
-from edge_tracker.bundle.manifest import GRAPHS, Artefact
+from edge_tracker.bundle.contract import GRAPHS
+from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle, open_bundle, sha256_of
 from edge_tracker.bundle.writing import add_folder
 from edge_tracker.errors import BackendUnavailable, BundleError

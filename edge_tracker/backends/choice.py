@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_tracker.backends import onnxruntime, openvino
-from edge_tracker.backends.graph import INPUT_NAMES, CompiledGraph
+from edge_tracker.backends.graph import CompiledGraph
 from edge_tracker.backends.record import Backend
 from edge_tracker.backends.tensorrt import opening as tensorrt
+from edge_tracker.bundle.contract import CONTRACT
 from edge_tracker.bundle.manifest import MANIFEST, Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable, BundleError
@@ -138,12 +139,12 @@ def _check_placement(device: str | None, num_threads: int | None) -> None:
 def _refuse_mistaken_models(bundle: Bundle, artefact: Artefact, graphs: Graphs) -> None:
     """Close the graphs and raise BundleError if they do not take what theirs would."""
     found = {"template": graphs.template.input_names, "search": graphs.search.input_names}
-    if found == INPUT_NAMES:
+    if found == {name: graph.input_names for name, graph in CONTRACT.items()}:
         return
     graphs.close()
     named = "; ".join(
         f"{artefact.graphs[name].model} as the {name} graph, it takes {', '.join(sorted(inputs))}, "
-        f"expected {', '.join(sorted(INPUT_NAMES[name]))}"
+        f"expected {', '.join(sorted(CONTRACT[name].input_names))}"
         for name, inputs in found.items()
     )
     redo = "convert the checkpoint again"

@@ -1,4 +1,6 @@
-"""The seam between the tracker and whatever runs its two graphs."""
+"""The seam between the tracker and whatever runs its two graphs; what these take and give is in
+edge_tracker/bundle/contract.py.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 Arrays = Mapping[str, Any]
-
-#: What each graph takes, by name.
-INPUT_NAMES = {
-    "template": frozenset({"templates"}),
-    "search": frozenset({"search", "template_kv"}),
-}
 
 
 @dataclass(frozen=True)

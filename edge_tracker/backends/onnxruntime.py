@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edge_tracker.backends.graph import Arrays
 from edge_tracker.backends.record import Backend, missing_package
+from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable
@@ -72,7 +73,7 @@ def compile_graphs(
     if num_threads is not None:
         options.intra_op_num_threads = num_threads
     graphs = []
-    for name in ("template", "search"):
+    for name in GRAPHS:
         path = bundle.path / artefact.graphs[name].model
         try:
             session = ort.InferenceSession(path, options, providers=[provider])

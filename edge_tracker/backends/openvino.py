@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from edge_tracker.backends.graph import Arrays
 from edge_tracker.backends.record import Backend, missing_package
+from edge_tracker.bundle.contract import GRAPHS, ON_DEVICE
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     import openvino as ov
-
-#: Outputs that are handed out as the device's own tensors, never copied through Python.
-ON_DEVICE = frozenset({"template_kv"})
 
 
 class OpenVinoGraph:
@@ -116,7 +114,8 @@ def compile_graphs(
     if num_threads is not None:
         config["INFERENCE_NUM_THREADS"] = num_threads
     graphs = []
-    for name, requests in (("template", 2), ("search", 1)):
+    # Two for the template graph, so that the keys and values in use stay while others are made.
+    for name, requests in zip(GRAPHS, (2, 1), strict=True):
         files = artefact.graphs[name]
         weights = bundle.path / files.weights if files.weights else None
         try:

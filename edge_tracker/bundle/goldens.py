@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tracker.bundle.contract import EDGE_PROBS, SCORE, SEARCH, TEMPLATES
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BundleError
 
@@ -42,13 +43,8 @@ def load_golden(bundle: Bundle) -> Golden:
             "convert the checkpoint anew"
         ) from error
     spec, cases = bundle.spec, len(golden.search)
-    expected = {
-        "templates": (cases, 2, spec.template_size_px, spec.template_size_px, 3),
-        "search": (cases, spec.search_size_px, spec.search_size_px, 3),
-        "edge_probs": (cases, 4, spec.bins),
-        "score": (cases,),
-    }
-    for name, shape in expected.items():
+    for tensor in (TEMPLATES, SEARCH, EDGE_PROBS, SCORE):
+        name, shape = tensor.name, tensor.shape(spec, cases)
         if cases == 0 or getattr(golden, name).shape != shape:
             raise BundleError(
                 f"bundle {bundle.path}: {name} in {GOLDEN} has shape {getattr(golden, name).shape},"

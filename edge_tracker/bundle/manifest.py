@@ -7,12 +7,12 @@ from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
+from edge_tracker.bundle.contract import GRAPHS, TENSORS
 from edge_tracker.bundle.spec import ModelSpec
 
 FORMAT = "edge_tracker.bundle"
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
-GRAPHS = ("template", "search")
 #: Nearest to the PyTorch checkpoint first; the runtime takes the first that a bundle has.
 PRECISIONS = ("fp32", "fp16", "int8")
 FORMATS = ("onnx", "openvino", "tensorrt")
@@ -127,20 +127,13 @@ def parse_artefact(entry: Mapping[str, Any], files: Mapping[str, Any]) -> Artefa
 
 def check_shapes(artefact: Artefact, spec: ModelSpec) -> None:
     """Raise ValueError unless both graphs take and give what a network of this geometry does."""
-    template_px, search_px = spec.template_size_px, spec.search_size_px
-    expected = {
-        "templates": (2, template_px, template_px, 3),
-        "template_kv": spec.template_kv_shape()[1:],
-        "search": (search_px, search_px, 3),
-        "edge_probs": (4, spec.bins),
-        "score": (),
-    }
     for graph in artefact.graphs.values():
         for tensor in (*graph.inputs, *graph.outputs):
-            if tensor.shape[1:] != expected[tensor.name]:
+            expected = TENSORS[tensor.name].row_shape(spec)
+            if tensor.shape[1:] != expected:
                 raise ValueError(
                     f"{tensor.name} of {artefact.name} is {tensor.shape}, the model's geometry "
-                    f"asks for (targets, *{expected[tensor.name]})"
+                    f"asks for (targets, *{expected})"
                 )
 
 

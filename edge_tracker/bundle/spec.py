@@ -8,10 +8,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-#: Order of the edges in every array of edges this package hands out.
-EDGES = ("left", "top", "right", "bottom")
-
-
 #: Side of the square of pixels that becomes one token under a convolutional stem.
 STEM_STRIDE = 16
 

@@ -26,8 +26,8 @@ from calibration.recording import record_sources
 from calibration.samples import CalibrationSamples
 from converters.progress import Progress
 from converters.tensorrt.quantisers import refuse_unsigned_quantisers
+from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.bundle.goldens import Golden, load_golden
-from edge_tracker.bundle.manifest import GRAPHS
 from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.bundle.writing import write_manifest
 from edge_tracker.cli.main import main

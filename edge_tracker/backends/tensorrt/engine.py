@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from edge_tracker.backends.graph import Arrays, CopyTimes
 from edge_tracker.backends.tensorrt.cuda_graph import CaptureFailed, destroy, launch, record
 from edge_tracker.backends.tensorrt.cuda_session import CudaSession
+from edge_tracker.bundle.contract import ON_DEVICE
 from edge_tracker.errors import EdgeTrackerError
 
-#: Tensors that are never copied to the host: outputs of one engine, inputs of the other.
-ON_DEVICE = frozenset({"template_kv"})
 #: By name, as TensorRT's own conversion to NumPy fails with some pairs of versions.
 DTYPES: Mapping[str, Any] = {"UINT8": np.uint8, "FLOAT": np.float32, "HALF": np.float16}
 

@@ -15,6 +15,7 @@ from edge_tracker.backends.tensorrt.module import (
     make_log,
     runtime_obstacle,
 )
+from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.bundle.manifest import PRECISIONS, Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable
@@ -101,7 +102,7 @@ def _load_pair(
     log = make_log(trt)
     runtime = trt.Runtime(log)
     loaded = []
-    for name in ("template", "search"):
+    for name in GRAPHS:
         path = bundle.path / artefact.graphs[name].model
         try:
             engine = runtime.deserialize_cuda_engine(path.read_bytes())
