@@ -69,6 +69,9 @@ def measure_accuracy(
 
     dataset, sequences: annotated sequences that the calibration did not see. samples: crops of
     them. Raises what `evaluate` and EdgeTracker raise.
+
+    So many parameters because it takes a bundle, footage, crops of it, and where to say and keep
+    what it does.
     """
     backend = backend_of_format(kind)
     evaluation = evaluate(

@@ -66,6 +66,8 @@ def record_samples(
     Raises CalibrationError for a folder with nothing usable, or too few frames; ValueError for too
     few samples asked for or a negative seed; what EdgeTracker raises if there is no fp32 artefact
     that runs here.
+
+    So many parameters because each is an option of `edge-tracker calibrate`.
     """
     sources = find_sources(Path(folder))
     with EdgeTracker(bundle, backend=backend, precision="fp32", num_threads=num_threads) as tracker:

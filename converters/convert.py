@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from edge_tracker.measure.parity import LIMITS
 from edge_tracker.options import TrackerOptions
 from edge_tracker.rules.normalise import MEAN_RGB, STD_RGB
 from mixformerv2.checkpoint import build_network, read_checkpoint
+from mixformerv2.model import MixFormerV2
 
 TARGETS = ("onnx", "openvino")
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -61,6 +62,8 @@ def convert_checkpoint(
     OSError if writing fails, CalibrationError for samples or sequences that cannot be used; then
     `output` is as it was. Raises Int8Refused for int8 artefacts that lose too much; then the bundle
     is there without them.
+
+    So many parameters because each is an option of `edge-tracker convert`.
     """
     checkpoint, output = Path(checkpoint), Path(output)
     _check_choice("target", targets, TARGETS)
@@ -70,60 +73,23 @@ def convert_checkpoint(
             'int8 needs something to calibrate on: give both "int8" among the precisions and '
             "int8=Int8Options(...), or neither"
         )
-    artefacts = [("onnx", "fp32")]
-    if "fp16" in precisions:
-        artefacts.append(("onnx", "fp16"))
-    if "openvino" in targets:
-        wanted = [precision for precision in ("fp32", "fp16") if precision in precisions]
-        if int8 is not None and "fp32" not in wanted:
-            wanted.insert(0, "fp32")
-        artefacts += [("openvino", precision) for precision in wanted]
-    steps = ["Reading the checkpoint", "Exporting ONNX", "Computing golden outputs"]
-    steps += [f"Converting to {kind} {precision}" for kind, precision in artefacts[1:]]
-    steps += [f"Measuring {kind} {precision} against PyTorch" for kind, precision in artefacts]
-    int8_formats = tuple(kind for kind in TARGETS if kind in targets)
-    quantisation = int8.prepare(int8_formats) if int8 is not None else None
-    if quantisation is not None:
-        steps += quantisation.steps
+    artefacts = _floating_artefacts(targets, precisions)
+    quantisation = None
+    if int8 is not None:
+        quantisation = int8.prepare([kind for kind in TARGETS if kind in targets])
+    steps = [*_steps(artefacts), *(quantisation.steps if quantisation is not None else ())]
     progress = Progress(steps, on_step)
     with replacing_folder(output) as folder:
         progress.step()
-        stated = read_checkpoint(checkpoint)
-        network = build_network(stated)
-        if tracker is None and stated.search_factor is not None:
-            tracker = TrackerOptions(search_factor=stated.search_factor)
-        tracker = tracker or TrackerOptions()
-        source = {"checkpoint": checkpoint.name, "sha256": sha256_of(checkpoint)}
-        metadata = {"source_sha256": source["sha256"], **_as_text(spec_to_dict(network.spec))}
+        conversion = _begin(checkpoint, folder, tracker)
         progress.step()
-        export_onnx(network, folder / "onnx" / "fp32", metadata)
+        conversion.export_onnx("fp32")
         progress.step()
-        golden = make_golden(network, tracker)
-        golden.save(folder / GOLDEN)
+        golden = conversion.write_golden()
         for kind, precision in artefacts[1:]:
             progress.step()
-            if kind == "onnx":
-                export_onnx(network, folder / "onnx" / precision, metadata, torch.float16)
-                continue
-            convert_to_openvino(
-                folder / "onnx" / "fp32", folder / "openvino" / precision, precision, metadata
-            )
-        manifest: dict[str, Any] = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "model": spec_to_dict(network.spec),
-            "preprocessing": {
-                "input": "uint8 BGR, height x width x channel; all of this is inside the graphs",
-                "mean_rgb": MEAN_RGB,
-                "std_rgb": STD_RGB,
-            },
-            "tracker": asdict(tracker),
-            "artefacts": [
-                describe_artefact(folder, kind, precision) for kind, precision in artefacts
-            ],
-            "source": source,
-            "tools": _tool_versions(),
-        }
+            conversion.add_models(kind, precision)
+        manifest = conversion.manifest(artefacts)
         write_manifest(folder, manifest)
         for entry in manifest["artefacts"]:
             progress.step()
@@ -131,10 +97,92 @@ def convert_checkpoint(
         write_manifest(folder, manifest)
         refusals = []
         if quantisation is not None:
-            refusals = quantisation.add(folder, manifest, golden, metadata, progress)
+            refusals = quantisation.add(folder, manifest, golden, conversion.metadata, progress)
     if refusals:
         raise Int8Refused(". ".join([*refusals, f"{output} was written without what is refused"]))
     return open_bundle(output)
+
+
+def _floating_artefacts(targets: Sequence[str], precisions: Sequence[str]) -> list[tuple[str, str]]:
+    """Formats and precisions, the one that all others are made from first."""
+    artefacts = [("onnx", "fp32")]
+    if "fp16" in precisions:
+        artefacts.append(("onnx", "fp16"))
+    if "openvino" in targets:
+        wanted = [precision for precision in ("fp32", "fp16") if precision in precisions]
+        if "int8" in precisions and "fp32" not in wanted:
+            wanted.insert(0, "fp32")
+        artefacts += [("openvino", precision) for precision in wanted]
+    return artefacts
+
+
+def _steps(artefacts: Sequence[tuple[str, str]]) -> list[str]:
+    return [
+        "Reading the checkpoint",
+        "Exporting ONNX",
+        "Computing golden outputs",
+        *(f"Converting to {kind} {precision}" for kind, precision in artefacts[1:]),
+        *(f"Measuring {kind} {precision} against PyTorch" for kind, precision in artefacts),
+    ]
+
+
+@dataclass(frozen=True)
+class _Conversion:
+    """A network on its way into a bundle's folder. metadata: what the models' own files say."""
+
+    folder: Path
+    network: MixFormerV2
+    tracker: TrackerOptions
+    source: Mapping[str, str]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        spec = spec_to_dict(self.network.spec)
+        return {"source_sha256": self.source["sha256"], **_as_text(spec)}
+
+    def export_onnx(self, precision: str) -> None:
+        dtype = torch.float16 if precision == "fp16" else torch.float32
+        export_onnx(self.network, self.folder / "onnx" / precision, self.metadata, dtype)
+
+    def write_golden(self) -> Golden:
+        golden = make_golden(self.network, self.tracker)
+        golden.save(self.folder / GOLDEN)
+        return golden
+
+    def add_models(self, kind: str, precision: str) -> None:
+        if kind == "onnx":
+            self.export_onnx(precision)
+            return
+        fp32 = self.folder / "onnx" / "fp32"
+        convert_to_openvino(fp32, self.folder / "openvino" / precision, precision, self.metadata)
+
+    def manifest(self, artefacts: Sequence[tuple[str, str]]) -> dict[str, Any]:
+        """Before any parity is known."""
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "model": spec_to_dict(self.network.spec),
+            "preprocessing": {
+                "input": "uint8 BGR, height x width x channel; all of this is inside the graphs",
+                "mean_rgb": MEAN_RGB,
+                "std_rgb": STD_RGB,
+            },
+            "tracker": asdict(self.tracker),
+            "artefacts": [
+                describe_artefact(self.folder, kind, precision) for kind, precision in artefacts
+            ],
+            "source": self.source,
+            "tools": _tool_versions(),
+        }
+
+
+def _begin(checkpoint: Path, folder: Path, tracker: TrackerOptions | None) -> _Conversion:
+    stated = read_checkpoint(checkpoint)
+    network = build_network(stated)
+    if tracker is None and stated.search_factor is not None:
+        tracker = TrackerOptions(search_factor=stated.search_factor)
+    source = {"checkpoint": checkpoint.name, "sha256": sha256_of(checkpoint)}
+    return _Conversion(folder, network, tracker or TrackerOptions(), source)
 
 
 def _check_choice(kind: str, chosen: Sequence[str], known: Sequence[str]) -> None:

@@ -75,6 +75,7 @@ class EdgeTracker:
     options: how to track; by default what the bundle says.
     on_stage: for measuring; called in `update` at the end of each of STAGES that happened, with its
     name.
+    So many parameters because each is a choice of the user, with a default.
 
     Not safe for use from several threads at once. Raises BundleError, BackendUnavailable,
     ValueError, TypeError.

@@ -51,7 +51,10 @@ def build_engine(
     timing_cache: bytes = b"",
     on_step: OnStep | None = None,
 ) -> tuple[bytes, bytes]:
-    """One engine, and the timing cache as it is afterwards (empty where there is none)."""
+    """One engine, and the timing cache as it is afterwards (empty where there is none).
+
+    So many parameters because TensorRT wants module, builder and log apart.
+    """
     network = parse(trt, builder, log, onnx_path)
     config = builder.create_builder_config()
     if options.workspace_mb is not None:

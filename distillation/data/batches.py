@@ -43,6 +43,8 @@ class Batch(NamedTuple):
 class Batches(Dataset[Batch]):
     """uses: one part in `uses` of each batch is new; the others are earlier batches' samples, every
     second time mirrored. Features of a stem cannot be mirrored, and come back as they are.
+
+    So many parameters because workers are sent all that they need.
     """
 
     def __init__(

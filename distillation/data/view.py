@@ -41,7 +41,10 @@ class Ground(NamedTuple):
 
 
 class View:
-    """One picture of the scene, cut around the target as the tracker would."""
+    """One picture of the scene, cut around the target as the tracker would.
+
+    So many parameters because each is drawn apart from the others.
+    """
 
     def __init__(
         self,

@@ -76,6 +76,9 @@ def train(
     and a picture of the curves.
 
     Raises RecipeError, DatasetError or CheckpointError before anything is trained or written.
+
+    So many parameters because each is an option of `python -m distillation`. Long because the loop
+    reads from top to bottom as it runs.
     """
     rank, world = join_processes()
     device = torch.device("cpu")

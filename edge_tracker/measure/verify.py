@@ -105,6 +105,8 @@ def verify(
 
     An artefact that does not compute right or whose files are damaged is reported, not raised.
     Raises BundleError for a bad bundle or golden file, ValueError if no artefact is asked for.
+
+    So many parameters because each is an option of `edge-tracker verify`.
     """
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     chosen = matching_artefacts(bundle, backends, precisions)

@@ -56,7 +56,7 @@ def render_clip(
         centre_y = height * (0.5 + 0.28 * math.sin(turn + 0.5))
         diameter = 0.22 * min(width, height) * (1 + 0.35 * math.sin(1.5 * turn))
         box = _paste(
-            image, patch, mask, centre_x, centre_y, diameter, angle_deg=40 * math.sin(turn)
+            image, patch, mask, (centre_x, centre_y), diameter, angle_deg=40 * math.sin(turn)
         )
         _draw_pole(image, position=2.4 * index / period - 0.4)
         light = 1 + 0.2 * math.sin(2.5 * turn)
@@ -103,12 +103,12 @@ def _paste(
     image: Image,
     patch: Image,
     mask: NDArray[np.float32],
-    centre_x: float,
-    centre_y: float,
+    centre_xy: tuple[float, float],
     diameter: float,
     angle_deg: float,
 ) -> Box:
     """Draw the target in place; returns its box."""
+    centre_x, centre_y = centre_xy
     height, width = image.shape[:2]
     middle = (_PATCH_PX - 1) / 2
     matrix = cv2.getRotationMatrix2D((middle, middle), angle_deg, diameter / _PATCH_PX)

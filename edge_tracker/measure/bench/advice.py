@@ -83,7 +83,10 @@ def warnings_about(
     other_load: OtherLoad | None,
     overhead_us: float,
 ) -> tuple[str, ...]:
-    """Why these figures may not be trusted, a sentence each."""
+    """Why these figures may not be trusted, a sentence each.
+
+    So many parameters because each is a figure that a sentence is about.
+    """
     several_threads = usable_cores > 1 and num_threads != 1
     names_by_warning: dict[str, list[str]] = {}
     for artefact in artefacts:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from edge_tracker.backends.choice import backend_of, matching_artefacts
+from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.measure.bench.advice import recommend, warnings_about
@@ -25,6 +27,7 @@ from edge_tracker.measure.bench.latency import (
 )
 from edge_tracker.measure.bench.machine import (
     CpuSeconds,
+    MachineState,
     read_cpu_seconds,
     read_power_mode,
     read_state,
@@ -39,7 +42,7 @@ from edge_tracker.measure.bench.report import (
 )
 from edge_tracker.measure.bench.rounds import OnStep, Subject, measure_in_turns
 from edge_tracker.measure.doctor import diagnose
-from edge_tracker.measure.verify import ArtefactVerification, verify
+from edge_tracker.measure.verify import ArtefactVerification, Verification, verify
 from edge_tracker.tracker import STAGES, EdgeTracker
 from edge_tracker.video.rendered_clip import render_clip
 
@@ -74,6 +77,8 @@ def benchmark(
 
     An artefact that fails is reported, not raised. Raises BundleError for a bad bundle, ValueError
     for bad arguments or if no artefact is asked for.
+
+    So many parameters because each is an option of `edge-tracker bench`, or a clock of the tests.
     """
     settings = BenchSettings(
         frame_width, frame_height, device, num_threads, duration_s, iterations, target_fps
@@ -83,8 +88,7 @@ def benchmark(
     clip = list(render_clip(CLIP_FRAMES, frame_width, frame_height))
     pace = Pace([frame.image for frame in clip], clip[0].box)
     step = on_step or (lambda words, done, total: None)
-
-    verification = verify(
+    verified = verify(
         bundle,
         backends=backends,
         precisions=precisions,
@@ -93,101 +97,146 @@ def benchmark(
         cache_dir=cache_dir,
         on_step=lambda name, done, total: step(f"verifying {name}", done, total),
     )
-    verified = {result.artefact: result for result in verification.artefacts}
-
+    run = _Run(bundle, settings, pace, step)
     with ExitStack() as trackers:
-        subjects: list[Subject] = []
-        failures: list[Failure] = []
         for index, artefact in enumerate(chosen):
             step(f"loading {artefact.name}", index, len(chosen))
-            timer = StageTimer(clock)
-            try:
-                tracker = EdgeTracker(
-                    bundle,
-                    backend=backend_of(artefact, backends),
-                    precision=artefact.precision,
-                    device=device,
-                    num_threads=num_threads,
-                    cache_dir=cache_dir,
-                    options=replace(bundle.tracker_defaults, update_score=0.0),
-                    on_stage=timer,
-                )
-            except EdgeTrackerError as error:
-                failures.append(Failure(artefact.name, str(error)))
-                continue
-            subjects.append(Subject(artefact, trackers.enter_context(tracker), timer))
+            tracker = partial(
+                EdgeTracker, bundle, backend=backend_of(artefact, backends), cache_dir=cache_dir
+            )
+            run.open(artefact, tracker, StageTimer(clock), trackers)
+        circumstances = run.measure()
+        run.play_cameras(clock, sleep)
+    run.start_afresh(cold_starts)
+    return run.report(circumstances, verified, timing_overhead_us(clock))
 
-        before, cpu_before = with_nvidia_smi(read_state()), read_cpu_seconds()
-        own_s = time.process_time()
-        failures += measure_in_turns(subjects, pace, settings, step)
-        own_s = time.process_time() - own_s
-        cpu_after, after = read_cpu_seconds(), with_nvidia_smi(read_state())
 
-        cameras: dict[str, CameraRun] = {}
-        if target_fps is not None:
-            frames = iterations or max(1, round(duration_s * target_fps))
-            for subject in subjects:
-                step(f"camera to {subject.artefact.name}", len(cameras), len(subjects))
-                try:
-                    subject.tracker.init(pace.frame(0), pace.first_box)
-                    cameras[subject.artefact.name] = play_camera(
-                        subject.tracker.update, pace, target_fps, frames, clock, sleep
-                    )
-                except EdgeTrackerError as error:
-                    failures.append(Failure(f"{subject.artefact.name}, camera", str(error)))
+@dataclass(frozen=True)
+class _Circumstances:
+    """What else the machine did meanwhile."""
 
-    starts: dict[str, FreshProcesses] = {}
-    for subject in subjects if cold_starts else ():
-        step(f"starting {subject.artefact.name} afresh", len(starts), len(subjects))
+    before: MachineState
+    after: MachineState
+    other_load: OtherLoad | None
+
+
+@dataclass
+class _Run:
+    """The phases of one benchmark, and what they have found so far."""
+
+    bundle: Bundle
+    settings: BenchSettings
+    pace: Pace
+    step: OnStep
+    subjects: list[Subject] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    cameras: dict[str, CameraRun] = field(default_factory=dict)
+    starts: dict[str, FreshProcesses] = field(default_factory=dict)
+
+    def open(
+        self,
+        artefact: Artefact,
+        tracker: Callable[..., EdgeTracker],
+        timer: StageTimer,
+        trackers: ExitStack,
+    ) -> None:
+        """Load one artefact, to be closed with `trackers`."""
         try:
-            starts[subject.artefact.name] = measure_cold_start(
-                bundle,
-                subject.artefact,
-                subject.tracker.choice.backend,
-                device=device,
-                num_threads=num_threads,
-                runs=cold_starts,
+            opened = tracker(
+                precision=artefact.precision,
+                device=self.settings.device,
+                num_threads=self.settings.num_threads,
+                options=replace(self.bundle.tracker_defaults, update_score=0.0),
+                on_stage=timer,
             )
         except EdgeTrackerError as error:
-            failures.append(Failure(f"{subject.artefact.name}, cold start", str(error)))
-    measured = tuple(
-        _describe(
-            subject,
-            cameras.get(subject.artefact.name),
-            starts.get(subject.artefact.name),
-            verified.get(subject.artefact.name),
+            self.failures.append(Failure(artefact.name, str(error)))
+        else:
+            self.subjects.append(Subject(artefact, trackers.enter_context(opened), timer))
+
+    def measure(self) -> _Circumstances:
+        """All artefacts in turns, and what the machine did meanwhile."""
+        before, cpu_before = with_nvidia_smi(read_state()), read_cpu_seconds()
+        own_s = time.process_time()
+        self.failures += measure_in_turns(self.subjects, self.pace, self.settings, self.step)
+        own_s = time.process_time() - own_s
+        cpu_after, after = read_cpu_seconds(), with_nvidia_smi(read_state())
+        return _Circumstances(before, after, _other_load(cpu_before, cpu_after, own_s))
+
+    def play_cameras(self, clock: Clock, sleep: Callable[[float], None]) -> None:
+        """A camera to each artefact, if one is wanted."""
+        fps = self.settings.target_fps
+        if fps is None:
+            return
+        frames = self.settings.iterations or max(1, round(self.settings.duration_s * fps))
+        for subject in self.subjects:
+            name, tracker = subject.artefact.name, subject.tracker
+            self.step(f"camera to {name}", len(self.cameras), len(self.subjects))
+            try:
+                tracker.init(self.pace.frame(0), self.pace.first_box)
+                self.cameras[name] = play_camera(
+                    tracker.update, self.pace, fps, frames, clock, sleep
+                )
+            except EdgeTrackerError as error:
+                self.failures.append(Failure(f"{name}, camera", str(error)))
+
+    def start_afresh(self, runs: int) -> None:
+        """Fresh processes of each artefact, if any are wanted."""
+        for subject in self.subjects if runs else ():
+            name = subject.artefact.name
+            self.step(f"starting {name} afresh", len(self.starts), len(self.subjects))
+            try:
+                self.starts[name] = measure_cold_start(
+                    self.bundle,
+                    subject.artefact,
+                    subject.tracker.choice.backend,
+                    device=self.settings.device,
+                    num_threads=self.settings.num_threads,
+                    runs=runs,
+                )
+            except EdgeTrackerError as error:
+                self.failures.append(Failure(f"{name}, cold start", str(error)))
+
+    def report(
+        self, circumstances: _Circumstances, verification: Verification, overhead_us: float
+    ) -> BenchReport:
+        verified = {result.artefact: result for result in verification.artefacts}
+        measured = tuple(
+            _describe(
+                subject,
+                self.cameras.get(subject.artefact.name),
+                self.starts.get(subject.artefact.name),
+                verified.get(subject.artefact.name),
+            )
+            for subject in self.subjects
+            if subject.updates
         )
-        for subject in subjects
-        if subject.updates
-    )
-    other_load = _other_load(cpu_before, cpu_after, own_s)
-    overhead_us = timing_overhead_us(clock)
-    machine = diagnose()
-    warnings = warnings_about(
-        measured,
-        num_threads=num_threads,
-        usable_cores=machine.cpu.usable_cores,
-        before=before,
-        after=after,
-        other_load=other_load,
-        overhead_us=overhead_us,
-    )
-    return BenchReport(
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        bundle=str(bundle.path),
-        source_sha256=str(bundle.manifest["source"]["sha256"]),
-        settings=settings,
-        machine=machine,
-        power_mode=read_power_mode(),
-        before=before,
-        after=after,
-        other_load=other_load,
-        overhead_us=overhead_us,
-        artefacts=measured,
-        failures=tuple(failures),
-        warnings=warnings,
-        recommendation=recommend(measured, warnings),
-    )
+        machine = diagnose()
+        warnings = warnings_about(
+            measured,
+            num_threads=self.settings.num_threads,
+            usable_cores=machine.cpu.usable_cores,
+            before=circumstances.before,
+            after=circumstances.after,
+            other_load=circumstances.other_load,
+            overhead_us=overhead_us,
+        )
+        return BenchReport(
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            bundle=str(self.bundle.path),
+            source_sha256=str(self.bundle.manifest["source"]["sha256"]),
+            settings=self.settings,
+            machine=machine,
+            power_mode=read_power_mode(),
+            before=circumstances.before,
+            after=circumstances.after,
+            other_load=circumstances.other_load,
+            overhead_us=overhead_us,
+            artefacts=measured,
+            failures=tuple(self.failures),
+            warnings=warnings,
+            recommendation=recommend(measured, warnings),
+        )
 
 
 def _describe(

@@ -56,6 +56,8 @@ def evaluate(
     A sequence that cannot be used becomes a failure and the others go on. Raises DatasetError if
     none can be found, ValueError for arguments that make no sense together, and what EdgeTracker
     raises if a contender cannot run at all.
+
+    So many parameters because each is an option of `edge-tracker eval`.
     """
     if camera_fps is not None and not camera_fps > 0:
         raise ValueError(f"camera_fps is {camera_fps}: expected frames per second above 0")
