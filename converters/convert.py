@@ -79,7 +79,10 @@ def convert_checkpoint(
         quantisation = int8.prepare([kind for kind in TARGETS if kind in targets])
     steps = [*_steps(artefacts), *(quantisation.steps if quantisation is not None else ())]
     progress = Progress(steps, on_step)
-    with replacing_folder(output) as folder:
+    inputs = [checkpoint]
+    if int8 is not None:
+        inputs += [Path(path) for path in (int8.calibration, int8.judged_on) if path is not None]
+    with replacing_folder(output, inputs) as folder:
         progress.step()
         conversion = _begin(checkpoint, folder, tracker)
         progress.step()

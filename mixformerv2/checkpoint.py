@@ -353,5 +353,5 @@ def _square_grid(state: Mapping[str, Tensor], name: str) -> int:
 
 
 def _some(names: Mapping[Any, Any]) -> str:
-    shown = ", ".join(str(name) for name in list(names)[:5])
+    shown = ", ".join(name if isinstance(name, str) else _shown(name) for name in list(names)[:5])
     return f"{shown}, ... ({len(names)})" if len(names) > 5 else shown

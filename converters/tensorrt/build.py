@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from edge_tracker.backends.tensorrt.module import (
 from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle, open_bundle, sha256_of
-from edge_tracker.bundle.writing import add_folder
+from edge_tracker.bundle.writing import add_folder, adding_folder
 from edge_tracker.errors import BackendUnavailable, BundleError
 from edge_tracker.hardware import read_nvidia
 
@@ -58,8 +57,7 @@ def build(
         raise BackendUnavailable(
             f"{trt.__name__} {trt.__version__} cannot start here: {log.last_words()}"
         ) from error
-    with tempfile.TemporaryDirectory(prefix=".engines.", suffix=".part", dir=bundle.path) as part:
-        folder = Path(part)
+    with adding_folder(bundle.path) as folder:
         timing_cache = _timing_cache(bundle, fingerprint)
         for graph in GRAPHS:
             path = bundle.path / source.graphs[graph].model

@@ -19,6 +19,7 @@ from edge_tracker.bundle.manifest import MANIFEST
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.rules.normalise import normalise
 from mixformerv2.model import MixFormerV2
+from tests.helpers.bundle_stubs import contents, stub_bundle
 from tests.helpers.lively_networks import TINY, lively_network
 
 
@@ -27,12 +28,6 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.pth.tar"
     torch.save({"net": lively_network(TINY).state_dict()}, path)
     return path
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder, hidden ones too."""
-    files = (file for file in folder.rglob("*") if file.is_file())
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
 def test_same_checkpoint_gives_the_same_bundle_twice(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -105,8 +100,7 @@ def test_a_bundle_carries_the_search_factor_that_its_network_is_tracked_with(
 def test_a_search_factor_that_is_none_leaves_the_old_bundle(
     tiny_checkpoint: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "bundle").mkdir()
-    (tmp_path / "bundle" / MANIFEST).write_text("the old one")
+    stub_bundle(tmp_path / "bundle", {"golden.npz": b"old"})
     state = torch.load(tiny_checkpoint, weights_only=True)["net"]
     torch.save({"net": state, "search_factor": 40}, tmp_path / "c.pth.tar")
     before = contents(tmp_path)
@@ -161,16 +155,13 @@ def test_interrupted_conversion_leaves_everything_as_it_was(
     if old != "nothing":
         output.mkdir()
     if old == "a bundle":
-        (output / MANIFEST).write_text("the old one")
-        (output / "tensorrt").mkdir()
-        (output / "tensorrt" / "engine.bin").write_bytes(b"old engine")
+        stub_bundle(output, {"tensorrt/engine.bin": b"old engine"})
     before, names = contents(tmp_path), sorted(tmp_path.iterdir())
     if place == "while exporting":
         # The weights are written when it happens.
         monkeypatch.setattr(to_onnx.onnx, "save", fail_with(error))
     elif place == "at the last step":
-        monkeypatch.setattr("edge_tracker.bundle.writing.os.rename", fail_with(error))
-        monkeypatch.setattr("pathlib.Path.rename", refusing_to_rename_part(error))
+        monkeypatch.setattr("edge_tracker.bundle.writing._put_in_place", fail_with(error))
     else:
         monkeypatch.setattr(convert, place, fail_with(error))
     targets = ["onnx", "openvino"] if place == "convert_to_openvino" else ["onnx"]
@@ -181,23 +172,9 @@ def test_interrupted_conversion_leaves_everything_as_it_was(
     assert sorted(tmp_path.iterdir()) == names
 
 
-def refusing_to_rename_part(error: BaseException) -> Callable[[Path, Path], Path]:
-    rename = Path.rename
-
-    def refuse(path: Path, target: Path) -> Path:
-        if path.name.endswith(".part"):
-            raise error
-        return rename(path, target)
-
-    return refuse
-
-
 def test_new_bundle_replaces_the_old_one_whole(tiny_checkpoint: Path, tmp_path: Path) -> None:
     output = tmp_path / "bundle"
-    (output / "onnx").mkdir(parents=True)
-    (output / MANIFEST).write_text("the old one")
-    stale = output / "onnx" / "stale.bin"
-    stale.write_bytes(b"old")
+    stale = stub_bundle(output, {"onnx/stale.bin": b"old"}) / "onnx" / "stale.bin"
     convert_checkpoint(tiny_checkpoint, output, targets=["onnx"])
     assert json.loads((output / MANIFEST).read_text())["format_version"] == 1
     assert not stale.exists()
@@ -215,7 +192,9 @@ def test_output_that_is_no_bundle_is_refused_untouched(
     else:
         output.write_bytes(b"sun")
     before = contents(tmp_path)
-    with pytest.raises(ValueError, match="holiday exists and is no bundle: it is not overwritten"):
+    with pytest.raises(
+        ValueError, match="holiday exists and is not a bundle: it is not overwritten"
+    ):
         convert_checkpoint(tiny_checkpoint, output)
     assert contents(tmp_path) == before
 
@@ -230,11 +209,10 @@ def test_output_below_a_file_is_an_os_error_that_names_it(
 
 
 def test_bad_checkpoint_leaves_the_old_bundle(tmp_path: Path) -> None:
-    (tmp_path / "bundle").mkdir()
-    (tmp_path / "bundle" / MANIFEST).write_text("the old one")
+    stub_bundle(tmp_path / "bundle", {"golden.npz": b"old"})
     (tmp_path / "c.pth.tar").write_bytes(b"not a checkpoint")
     before = contents(tmp_path)
-    with pytest.raises(CheckpointError, match="cannot be read"):
+    with pytest.raises(CheckpointError, match=r"is not a file of torch\.save"):
         convert_checkpoint(tmp_path / "c.pth.tar", tmp_path / "bundle")
     assert contents(tmp_path) == before
 

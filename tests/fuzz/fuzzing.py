@@ -20,19 +20,22 @@ class Fault(Exception):
 
 @dataclass(frozen=True)
 class Fuzzed:
-    """read: files that were accepted. peak_mib: of the process, more than before the first."""
+    """read: files that were accepted. peak_mib: of the process; grown_mib: since whole files were
+    read.
+    """
 
     name: str
     runs: int
     read: int
     longest_s: float
     peak_mib: float
+    grown_mib: float
 
     def __str__(self) -> str:
         return (
             f"{self.name}: {self.runs} damaged files, {self.read} read, the others refused "
-            f"by name; longest {self.longest_s * 1e3:.0f} ms, {self.peak_mib:.0f} MiB more at "
-            "the peak"
+            f"by name; longest {self.longest_s * 1e3:.0f} ms, peak {self.peak_mib:.0f} MiB, "
+            f"{self.grown_mib:.0f} of them for damaged files"
         )
 
 
@@ -53,7 +56,7 @@ def fuzz(target: Target, runs: int, seconds: float, seed: int) -> Fuzzed:
             read += _read(target, file, content)
             longest_s = max(longest_s, time.perf_counter() - began)
             done += 1
-    return Fuzzed(target.name, done, read, longest_s, _peak_mib() - before)
+    return Fuzzed(target.name, done, read, longest_s, _peak_mib(), _peak_mib() - before)
 
 
 def _read(target: Target, file: Path, content: bytes) -> bool:
