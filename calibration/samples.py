@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,15 @@ from numpy.typing import NDArray
 from edge_tracker.atomic_file import replacing
 from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.errors import CalibrationError
+from edge_tracker.npz import read_npz
+from edge_tracker.untrusted import reading
 
 #: Fewer tell too little about the range of an activation.
 MIN_SAMPLES = 32
 #: Of the tracker's options, those that decide what its crops show.
 FACTORS = ("template_factor", "search_factor")
-#: What NumPy and its zip reader raise for files that are damaged, or not theirs.
-_UNREADABLE = (
-    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError),
-    *(NotImplementedError, zipfile.BadZipFile, zlib.error),
-)
+#: Uncompressed: more than anybody records.
+MOST_BYTES = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -71,16 +68,11 @@ class CalibrationSamples:
 def load_samples(path: Path) -> CalibrationSamples:
     """Read what `save` wrote. Raises CalibrationError for a file that holds no samples."""
     remedy = "record it again: edge-tracker calibrate BUNDLE DIR -o samples.npz"
-    try:
-        # Opened here, as NumPy leaves a file open that it cannot read.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            samples = CalibrationSamples(
-                arrays["templates"], arrays["search"], json.loads(str(arrays["provenance"]))
-            )
-    except _UNREADABLE as error:
-        raise CalibrationError(
-            f"calibration samples {path} cannot be read ({error}); {remedy}"
-        ) from error
+    with reading(f"calibration samples {path}", remedy, CalibrationError):
+        arrays = read_npz(path, ("templates", "search", "provenance"), MOST_BYTES)
+        samples = CalibrationSamples(
+            arrays["templates"], arrays["search"], json.loads(str(arrays["provenance"]))
+        )
     shapes = samples.templates.shape, samples.search.shape
     if (
         samples.templates.dtype != np.uint8

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 
@@ -39,8 +38,8 @@ class TrackerOptions:
         if self.lost_search_factor is not None:
             factors.append(self.lost_search_factor)
         for factor in factors:
-            if not (math.isfinite(factor) and 1.0 <= factor <= 20.0):
-                raise ValueError(f"crop factor {factor} is out of range: expected 1 to 20")
+            if not 1.0 <= factor <= 20.0:
+                raise ValueError(f"crop factor {factor!r:.40} is out of range: expected 1 to 20")
         for name in ("update_score", "lost_score", "found_score"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}: expected a probability, 0 to 1")
@@ -50,10 +49,11 @@ class TrackerOptions:
                 "the target would be lost and found by the same score"
             )
         for name in ("update_interval", "lost_frames", "clip_margin_px"):
-            if not isinstance(getattr(self, name), int):
+            if type(getattr(self, name)) is not int:
                 raise TypeError(f"{name} is {getattr(self, name)!r}: expected a whole number")
-        if self.update_interval < 0 or self.lost_frames < 1 or not 1 <= self.clip_margin_px <= 16:
+        counts_fit = 0 <= self.update_interval < 2**53 and 1 <= self.lost_frames < 2**53
+        if not counts_fit or not 1 <= self.clip_margin_px <= 16:
             raise ValueError(
-                f"update_interval {self.update_interval} must be at least 0, lost_frames "
-                f"{self.lost_frames} at least 1, clip_margin_px {self.clip_margin_px} 1 to 16"
+                f"update_interval {self.update_interval!r:.20} must be at least 0, lost_frames "
+                f"{self.lost_frames!r:.20} at least 1, clip_margin_px {self.clip_margin_px} 1 to 16"
             )

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from edge_tracker.bundle.spec import STEM_STRIDE, ConvStem, ModelSpec, StemStage
+from edge_tracker.bundle.spec import MOST, STEM_STRIDE, ConvStem, ModelSpec, StemStage, check_bounds
 from edge_tracker.errors import CheckpointError
 from mixformerv2.find_weights import find_weights
 from mixformerv2.model import MixFormerV2
@@ -31,22 +31,8 @@ HEAD_DIM = 64
 STEM_FIRST = "backbone.patch_embed.stem.weight"
 #: Of EfficientNet's stages to stride 16, behind a first convolution of stride 2.
 STAGE_STRIDES = (1, 2, 2, 2, 1)
-MAX_HEADS = 256
+MAX_HEADS = MOST["num_heads"]
 MAX_NETWORK_BYTES = 4 << 30
-#: Field of the geometry -> the largest that is built; the largest released network has width 768,
-#: 8 blocks and 324 tokens.
-MOST = {
-    "width": 4096,
-    "depth": 64,
-    "num_heads": MAX_HEADS,
-    "mlp_hidden": 32768,
-    "patch_size_px": 64,
-    "search_tokens": 4096,
-    "template_tokens": 4096,
-    "bins": 4096,
-    "box_head_hidden": 8192,
-    "score_head_hidden": 8192,
-}
 FLOATING_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 StateDict = dict[str, Tensor]
 
@@ -153,7 +139,13 @@ def infer_spec(state: Mapping[str, Tensor], *, num_heads: int | None = None) -> 
         score_head_hidden=_shape(state, "score_head.layers.0.0.weight", 2)[0],
         stem=stem,
     )
-    _check_bounds(spec)
+    try:
+        check_bounds(spec)
+    except ValueError as error:
+        raise CheckpointError(
+            f"checkpoint implies a network that nobody has: {error}; it is damaged, or not a "
+            "MixFormerV2"
+        ) from error
     return spec
 
 
@@ -289,15 +281,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, Inert):
         return f"an object of {value.name!r}"
     return "a tensor" if isinstance(value, StoredTensor) else f"a {type(value).__name__}"
-
-
-def _check_bounds(spec: ModelSpec) -> None:
-    for name, most in MOST.items():
-        if (value := getattr(spec, name)) > most:
-            raise CheckpointError(
-                f"checkpoint implies a network whose {name} is {value}, more than the {most} that "
-                "are taken: it is damaged, or not a MixFormerV2"
-            )
 
 
 def _check_memory(expected: Mapping[str, Tensor], path: Path) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from distillation.data.drawing import as_pixels
 from distillation.data.images import image_paths, read_image
 from edge_tracker.errors import DatasetError
+from edge_tracker.untrusted import reading
 
 MASK_SUFFIX = "_mask"
 #: Smaller pieces hold too little to be recognised again.
@@ -74,7 +75,8 @@ def read_cutouts(folder: Path) -> tuple[list[Cutout], list[Scene]]:
 def _instance_masks(path: Path, size: tuple[int, int]) -> list[tuple[NDArray[np.uint8], int]]:
     polygons = path.with_suffix(".txt")
     if polygons.is_file():
-        lines = [line for line in polygons.read_text().splitlines() if line.strip()]
+        with reading(f"polygons {polygons}", "copy the file again", DatasetError):
+            lines = [line for line in polygons.read_text().splitlines() if line.strip()]
         return [_polygon_mask(line, size, polygons) for line in lines]
     mask_path = path.with_name(path.stem + MASK_SUFFIX + ".png")
     if not mask_path.is_file():
@@ -89,6 +91,8 @@ def _instance_masks(path: Path, size: tuple[int, int]) -> list[tuple[NDArray[np.
 def _polygon_mask(line: str, size: tuple[int, int], path: Path) -> tuple[NDArray[np.uint8], int]:
     try:
         category, *coordinates = (float(field) for field in line.split())
+        if not np.all(np.abs([category, *coordinates]) < 1e3):
+            raise ValueError
         points = np.array(coordinates).reshape(-1, 2) * (size[1], size[0])
     except ValueError as error:
         raise DatasetError(

@@ -5,7 +5,6 @@ Only names and boxes are read here; images are decoded when a sample needs them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from distillation.recipes.recipe import SourceKind
 from edge_tracker.errors import DatasetError
 from edge_tracker.measure.evaluation.ground_truth import read_sequence
 from edge_tracker.measure.evaluation.layouts import find_sequences
+from edge_tracker.untrusted import read_json, reading
 
 #: A box with a shorter side shows too little to learn from.
 MIN_SIDE_PX = 5.0
@@ -75,8 +75,8 @@ def _coco(root: Path) -> Iterator[TrainingSequence]:
         raise DatasetError(f"data set {root} is no COCO: expected {COCO_LAYOUT}")
     for file in annotation_files:
         folder = root / file.stem.removeprefix("instances_")
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
+        with reading(f"COCO annotations {file}", "copy the file again", DatasetError):
+            content = read_json(file)
             names = {image["id"]: image["file_name"] for image in content["images"]}
             for entry in content["annotations"]:
                 if entry.get("iscrowd"):
@@ -84,10 +84,6 @@ def _coco(root: Path) -> Iterator[TrainingSequence]:
                 boxes = np.array([entry["bbox"]], np.float64)
                 path = folder / names[entry["image_id"]]
                 yield TrainingSequence(str(entry["id"]), (path,), boxes, _large_enough(boxes))
-        except (json.JSONDecodeError, KeyError, TypeError, IndexError) as error:
-            raise DatasetError(
-                f"{file} is no COCO annotation file ({type(error).__name__}: {error})"
-            ) from error
 
 
 def _large_enough(boxes_xywh: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -12,7 +12,6 @@ A name is FAMILY_STAGE, in the order in which the stages follow each other:
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from distillation.recipes.recipe import (
     SourceKind,
     recipe_from_dict,
 )
+from edge_tracker.untrusted import read_json, reading
 from mixformerv2.geometries import BASE, NANO, SMALL, STEM_NANO
 
 #: An epoch of the paper is 60,000 samples; a batch 256 of them.
@@ -276,10 +276,8 @@ def read_recipe(name: str) -> Recipe:
     """A recipe by its name, or from a JSON file of its fields. Raises RecipeError."""
     if not name.endswith(".json"):
         return named_recipe(name)
-    try:
-        content = json.loads(Path(name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecipeError(f"{name} is not a recipe in JSON: {error}") from error
+    with reading(f"recipe {name}", "give a JSON file of a recipe's fields", RecipeError):
+        content = read_json(Path(name))
     if not isinstance(content, dict):
         raise RecipeError(f"{name} holds a {type(content).__name__}, expected a recipe's fields")
     return recipe_from_dict(content)

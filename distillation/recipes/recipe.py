@@ -190,7 +190,9 @@ def recipe_from_dict(content: dict[str, Any]) -> Recipe:
             "feature_pairs": tuple((s, t) for s, t in content.get("feature_pairs", ())),
         }
         return Recipe(**{**content, **nested})
-    except (KeyError, TypeError) as error:
+    except RecipeError:
+        raise
+    except Exception as error:  # what is in a wrong place may be of any type
         raise RecipeError(f"a recipe is incomplete or has an unknown number: {error}") from error
 
 

@@ -9,7 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from distillation.recipes.recipe import RecipeError
 from edge_tracker.atomic_file import replacing
+from edge_tracker.untrusted import reading
 
 #: In a log line, these are neither losses nor measurements.
 OTHER_KEYS = ("step", "learning_rate_factor", "samples_per_s")
@@ -48,7 +50,8 @@ def draw_comparison(groups: dict[str, dict[str, Path]], name: str, picture: Path
 def read_log(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    with reading(f"the log {path} of a run", "remove it", RecipeError):
+        return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def _figure() -> Figure:

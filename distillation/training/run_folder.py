@@ -13,6 +13,7 @@ from distillation.recipes.recipe import Recipe, RecipeError, recipe_from_dict, r
 from distillation.training.objective import Objective
 from edge_tracker.atomic_file import replacing
 from edge_tracker.errors import CheckpointError
+from edge_tracker.untrusted import reading
 from mixformerv2.checkpoint import Checkpoint
 
 CHECKPOINT = "checkpoint.pth.tar"
@@ -66,18 +67,25 @@ def load_run(
     path = folder / RESUME
     if not path.is_file():
         return 0
-    saved = torch.load(path, map_location="cpu", weights_only=True)
-    before, now = recipe_to_dict(recipe_from_dict(saved["recipe"])), recipe_to_dict(recipe)
+    remedy = "remove the folder, or choose another output folder"
+    with reading(f"the state {path} of a run", remedy, RecipeError):
+        # The run's own file, with optimizers in it, which only the same command reads again:
+        # PyTorch's reader restores their tensors in place, and runs nothing from it.
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        before = recipe_to_dict(recipe_from_dict(saved["recipe"]))
+        steps = int(saved["step"])
+    now = recipe_to_dict(recipe)
     if changed := [key for key in now if key != "steps" and now[key] != before[key]]:
         raise RecipeError(
             f"{folder} holds a run of another recipe ({before['name']}), which differs in "
             f"{', '.join(changed)}: choose another output folder, or remove this one"
         )
-    objective.network.load_state_dict(saved["network"])
-    objective.probes.load_state_dict(saved["probes"])
-    for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
-        optimizer.load_state_dict(state)
-    return int(saved["step"])
+    with reading(f"the state {path} of a run", remedy, RecipeError):
+        objective.network.load_state_dict(saved["network"])
+        objective.probes.load_state_dict(saved["probes"])
+        for optimizer, state in zip(optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+    return steps
 
 
 def tracking_search_factor(checkpoint: Checkpoint) -> float | None:
@@ -89,15 +97,14 @@ def tracking_search_factor(checkpoint: Checkpoint) -> float | None:
     # Runs whose recipes lack this field rendered all crops with the official tracker's factor.
     if stated is not None or not isinstance(recipe, dict) or "sample_uses" not in recipe:
         return stated
-    try:
+    with reading(f"the recipe in checkpoint {checkpoint.path}", "remove it", CheckpointError):
         return recipe_from_dict(recipe).tracking_search_factor
-    except ValueError as error:
-        raise CheckpointError(f"checkpoint {checkpoint.path}: {error}") from error
 
 
 def truncate_log(path: Path, step: int) -> None:
     """Drop the lines of steps that a resumed run will make again."""
     if not path.is_file():
         return
-    lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
+    with reading(f"the log {path} of a run", "remove it", RecipeError):
+        lines = [line for line in path.read_text().splitlines() if json.loads(line)["step"] <= step]
     path.write_text("".join(line + "\n" for line in lines))

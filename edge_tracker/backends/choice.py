@@ -137,15 +137,22 @@ def _check_placement(device: str | None, num_threads: int | None) -> None:
 
 
 def _refuse_mistaken_models(bundle: Bundle, artefact: Artefact, graphs: Graphs) -> None:
-    """Close the graphs and raise BundleError if they do not take what theirs would."""
-    found = {"template": graphs.template.input_names, "search": graphs.search.input_names}
-    if found == {name: graph.input_names for name, graph in CONTRACT.items()}:
+    """Close the graphs and raise BundleError if they do not take and give what theirs would."""
+    found = {"template": graphs.template, "search": graphs.search}
+    if all(
+        (graph.input_names, graph.output_names)
+        == (CONTRACT[name].input_names, CONTRACT[name].output_names)
+        for name, graph in found.items()
+    ):
         return
     graphs.close()
     named = "; ".join(
-        f"{artefact.graphs[name].model} as the {name} graph, it takes {', '.join(sorted(inputs))}, "
-        f"expected {', '.join(sorted(CONTRACT[name].input_names))}"
-        for name, inputs in found.items()
+        f"{artefact.graphs[name].model} as the {name} graph, it takes "
+        f"{', '.join(sorted(graph.input_names))} and gives "
+        f"{', '.join(sorted(graph.output_names))}, expected "
+        f"{', '.join(sorted(CONTRACT[name].input_names))} and "
+        f"{', '.join(sorted(CONTRACT[name].output_names))}"
+        for name, graph in found.items()
     )
     redo = "convert the checkpoint again"
     if artefact.format == "tensorrt":

@@ -29,6 +29,7 @@ class CompiledGraph(Protocol):
 
     #: As the compiled file itself says, whatever a manifest does.
     input_names: frozenset[str]
+    output_names: frozenset[str]
 
     def run(self, inputs: Arrays) -> Arrays: ...
 

@@ -26,6 +26,7 @@ class OrtGraph:
         self._background = background
         self.input_names = frozenset(tensor.name for tensor in session.get_inputs())
         self._output_names = [output.name for output in session.get_outputs()]
+        self.output_names = frozenset(self._output_names)
 
     def run(self, inputs: Arrays) -> Arrays:
         outputs = self._session.run(self._output_names, dict(inputs))

@@ -35,6 +35,7 @@ class OpenVinoGraph:
         self._turn = cycle(self._requests)
         self.input_names = frozenset(port.any_name for port in compiled.inputs)
         self._output_names = [port.any_name for port in compiled.outputs]
+        self.output_names = frozenset(self._output_names)
 
     def run(self, inputs: Arrays) -> Arrays:
         request = self._fill(inputs)
@@ -124,12 +125,12 @@ def compile_graphs(
                 {port.any_name: [1, *list(port.partial_shape)[1:]] for port in model.inputs}
             )
             compiled = core.compile_model(model, device, config)
-        except RuntimeError as error:
+            graphs.append(OpenVinoGraph(compiled, requests))
+        except Exception as error:  # a damaged model makes OpenVINO raise what it likes
             raise BackendUnavailable(
                 f"openvino refuses {bundle.path / files.model} on device {device!r} (here are "
                 f"{', '.join(core.available_devices)}): {_last_line(error)}"
             ) from error
-        graphs.append(OpenVinoGraph(compiled, requests))
     template, search = graphs
     return template, search, device
 
@@ -157,7 +158,7 @@ def _cache_folder(cache_dir: str | Path | None) -> Path | None:
     return folder if os.access(folder, os.W_OK) else None
 
 
-def _last_line(error: RuntimeError) -> str:
+def _last_line(error: Exception) -> str:
     """OpenVINO's messages begin with source files and line numbers, and end with the reason."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

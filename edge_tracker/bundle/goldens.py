@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,11 @@ from numpy.typing import NDArray
 from edge_tracker.bundle.contract import EDGE_PROBS, SCORE, SEARCH, TEMPLATES
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BundleError
+from edge_tracker.npz import read_npz
+from edge_tracker.untrusted import reading
 
 GOLDEN = "golden.npz"
+MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -34,20 +36,18 @@ class Golden:
 def load_golden(bundle: Bundle) -> Golden:
     """The bundle's golden cases; BundleError if they are missing, damaged or of another network."""
     bundle.check_files([GOLDEN])
-    try:
-        with np.load(bundle.path / GOLDEN, allow_pickle=False) as arrays:
-            golden = Golden(**arrays)
-    except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise BundleError(
-            f"bundle {bundle.path}: {GOLDEN} is not readable ({error}); copy the bundle again, or "
-            "convert the checkpoint anew"
-        ) from error
-    spec, cases = bundle.spec, len(golden.search)
+    remedy = "copy the bundle again, or convert the checkpoint anew"
+    names = tuple(field.name for field in fields(Golden))
+    with reading(f"bundle {bundle.path}: {GOLDEN}", remedy, BundleError):
+        arrays = read_npz(bundle.path / GOLDEN, names, MOST_BYTES)
+    cases = arrays["score"].size
     for tensor in (TEMPLATES, SEARCH, EDGE_PROBS, SCORE):
-        name, shape = tensor.name, tensor.shape(spec, cases)
-        if cases == 0 or getattr(golden, name).shape != shape:
+        name, dtype, shape = tensor.name, tensor.dtype, tensor.shape(bundle.spec, cases)
+        array = arrays[name]
+        if cases == 0 or array.shape != shape or array.dtype != dtype:
             raise BundleError(
-                f"bundle {bundle.path}: {name} in {GOLDEN} has shape {getattr(golden, name).shape},"
-                f" expected {shape} with at least one case; convert the checkpoint anew"
+                f"bundle {bundle.path}: {name} in {GOLDEN} has shape {array.shape} of "
+                f"{array.dtype}, expected {shape} of {dtype} with at least one case; "
+                "convert the checkpoint anew"
             )
-    return golden
+    return Golden(**arrays)

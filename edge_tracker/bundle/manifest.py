@@ -79,16 +79,22 @@ def check_records(manifest: Mapping[str, Any]) -> None:
     """What the commands read besides the artefacts."""
     for path, entry in manifest["files"].items():
         _inside(path)
-        if not (isinstance(entry["sha256"], str) and isinstance(entry["size_bytes"], int)):
+        if not isinstance(entry["sha256"], str) or not _is_count(entry["size_bytes"]):
             raise TypeError(f"files entry {path!r} has no sha256 and size_bytes")
     for key in ("checkpoint", "sha256"):
         if not isinstance(manifest["source"][key], str):
             raise TypeError(f"source.{key} is {manifest['source'][key]!r}, expected text")
-    manifest["tools"].items()
+    for tool, version in manifest["tools"].items():
+        if not isinstance(version, str):
+            raise TypeError(f"tools.{tool} is {version!r:.40}, expected text")
     if (calibration := manifest.get("calibration")) is not None:
         counts = calibration["sources"].values()
-        if not all(isinstance(number, int) for number in (*counts, calibration["seed"])):
+        if not all(_is_count(number) for number in (*counts, calibration["seed"])):
             raise TypeError("calibration.footage and calibration.seed are not all whole numbers")
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**53
 
 
 def parse_record(kind: type[Record], entry: Mapping[str, Any]) -> Record:
@@ -120,7 +126,7 @@ def parse_artefact(entry: Mapping[str, Any], files: Mapping[str, Any]) -> Artefa
         format=entry["format"],
         precision=entry["precision"],
         graphs=graphs,
-        parity=parse_record(Parity, parity) if parity is not None else None,
+        parity=_parity(parity) if parity is not None else None,
         size_bytes=sum(files[path]["size_bytes"] for path in paths),
     )
 
@@ -137,13 +143,28 @@ def check_shapes(artefact: Artefact, spec: ModelSpec) -> None:
                 )
 
 
+def _parity(entry: Mapping[str, Any]) -> Parity:
+    parity = parse_record(Parity, entry)
+    for name, value in vars(parity).items():
+        if type(value) not in (int, float) or not 0 <= value < 1e9:
+            raise ValueError(f"parity.{name} is {value!r:.40}, expected a number")
+    return parity
+
+
 def _tensor(entry: Mapping[str, Any]) -> GraphTensor:
-    return GraphTensor(entry["name"], tuple(entry["shape"]), entry["dtype"])
+    shape = tuple(entry["shape"])
+    if not (isinstance(entry["name"], str) and isinstance(entry["dtype"], str)):
+        raise TypeError("a tensor's name and dtype are not text")
+    if not all(isinstance(length, str) or _is_count(length) for length in shape):
+        raise TypeError(f"a tensor's shape is {shape!r:.60}")
+    return GraphTensor(entry["name"], shape, entry["dtype"])
 
 
 def _inside(relative: str) -> str:
     """A manifest is data from elsewhere: its paths must stay inside the bundle."""
     path = PurePosixPath(relative)
+    if "\0" in relative:
+        raise ValueError(f"file path {relative!r:.60} is not one")
     if path.is_absolute() or ".." in path.parts or "\\" in relative:
         raise ValueError(f"file path {relative!r} leaves the bundle")
     return relative

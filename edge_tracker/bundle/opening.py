@@ -5,7 +5,6 @@ docs/bundle_format.md.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from edge_tracker.bundle.manifest import (
 from edge_tracker.bundle.spec import ModelSpec, spec_from_dict
 from edge_tracker.errors import BundleError
 from edge_tracker.options import TrackerOptions
+from edge_tracker.untrusted import read_json, reading, short
 
 
 @dataclass(frozen=True)
@@ -87,21 +87,17 @@ def open_bundle(path: str | Path) -> Bundle:
             f"bundle {path}: no such folder; "
             f"make one with: edge-tracker convert CHECKPOINT -o {path}"
         )
-    try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BundleError(f"{path} is no bundle: it has no {MANIFEST}") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise BundleError(
-            f"bundle {path}: {MANIFEST} is not readable JSON ({error}); {_REDO}"
-        ) from error
+    if not (path / MANIFEST).is_file():
+        raise BundleError(f"{path} is no bundle: it has no {MANIFEST}")
+    with reading(f"bundle {path}: {MANIFEST}", _REDO, BundleError):
+        manifest = read_json(path / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise BundleError(f'bundle {path}: {MANIFEST} does not say "format": "{FORMAT}"; {_REDO}')
     if manifest.get("format_version") != FORMAT_VERSION:
         raise BundleError(
-            f"bundle {path} has format version {manifest.get('format_version')!r}, this package "
-            f"reads {FORMAT_VERSION}: convert the checkpoint anew, or install the package that "
-            "wrote it"
+            f"bundle {path} has format version {manifest.get('format_version')!r:.40}, this "
+            f"package reads {FORMAT_VERSION}: convert the checkpoint anew, or install the package "
+            "that wrote it"
         )
     try:
         bundle = Bundle(
@@ -116,10 +112,10 @@ def open_bundle(path: str | Path) -> Bundle:
         for artefact in bundle.artefacts:
             check_shapes(artefact, bundle.spec)
         check_records(manifest)
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+    except Exception as error:  # what is in a wrong place may be of any type
         raise BundleError(
             f"bundle {path}: {MANIFEST} is incomplete or wrong "
-            f"({type(error).__name__}: {error}); {_REDO}"
+            f"({type(error).__name__}: {short(str(error))}); {_REDO}"
         ) from error
     return bundle
 

@@ -12,6 +12,23 @@ from typing import Any
 STEM_STRIDE = 16
 
 
+#: The largest numbers that a network may have; the largest that is released has width 768, 8 blocks
+#: and 324 tokens.
+MOST = {
+    "width": 4096,
+    "depth": 64,
+    "num_heads": 256,
+    "mlp_hidden": 32768,
+    "patch_size_px": 64,
+    "search_size_px": 4096,
+    "template_size_px": 4096,
+    "bins": 4096,
+    "box_head_hidden": 8192,
+    "score_head_hidden": 8192,
+}
+MOST_TOKENS = 4096
+
+
 @dataclass(frozen=True)
 class StemStage:
     """Inverted residual blocks of one resolution; the first of them has the stride."""
@@ -94,23 +111,48 @@ def spec_to_dict(spec: ModelSpec) -> dict[str, Any]:
 def spec_from_dict(content: Mapping[str, Any]) -> ModelSpec:
     """The inverse of `spec_to_dict`, also of what JSON made of it.
 
-    Raises ValueError, TypeError or KeyError for content that is something else.
+    Raises ValueError, TypeError or KeyError for content that is something else, or implies a
+    network that nobody has.
     """
     numbers = dict(content)
     stem = numbers.pop("stem", None)
     _check_counts("", numbers)
     if stem is None:
-        return ModelSpec(**numbers)
+        spec = ModelSpec(**numbers)
+        check_bounds(spec)
+        return spec
     for place, stage in enumerate(stem["stages"]):
         _check_counts(f"stem.stages[{place}].", stage)
     if not isinstance(stem["fine"], bool):
         raise ValueError(f"stem.fine is {stem['fine']!r}, expected true or false")
     _check_counts("stem.", {"channels": stem["channels"]})
     stages = tuple(StemStage(**stage) for stage in stem["stages"])
-    return ModelSpec(**numbers, stem=ConvStem(**{**stem, "stages": stages}))
+    spec = ModelSpec(**numbers, stem=ConvStem(**{**stem, "stages": stages}))
+    check_bounds(spec)
+    return spec
 
 
 def _check_counts(prefix: str, numbers: Mapping[str, Any]) -> None:
     for name, value in numbers.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"model.{prefix}{name} is {value!r}, expected a positive whole number")
+            raise ValueError(
+                f"model.{prefix}{name} is {value!r:.40}, expected a positive whole number"
+            )
+
+
+def check_bounds(spec: ModelSpec) -> None:
+    """Raise TypeError or ValueError unless each number is whole and within MOST."""
+    numbers = {name: getattr(spec, name) for name in MOST}
+    if spec.stem is not None:
+        numbers["stem.channels"] = spec.stem.channels
+        for place, stage in enumerate(spec.stem.stages):
+            numbers |= {f"stem.stages[{place}].{k}": value for k, value in vars(stage).items()}
+    for name, value in numbers.items():
+        most = MOST.get(name, MOST["width"])
+        if type(value) is not int or not 1 <= value <= most:
+            raise ValueError(f"{name} is {value!r:.40}, expected a whole number from 1 to {most}")
+    if max(spec.search_tokens, spec.template_tokens) > MOST_TOKENS:
+        raise ValueError(
+            f"images of {spec.search_size_px} and {spec.template_size_px} px are more than "
+            f"{MOST_TOKENS} tokens of {spec.patch_size_px} px"
+        )

@@ -18,6 +18,7 @@ from edge_tracker.atomic_file import replacing
 from edge_tracker.atomic_folder import exchange, only_writer, write_through
 from edge_tracker.bundle.manifest import FORMAT, MANIFEST
 from edge_tracker.bundle.opening import sha256_of
+from edge_tracker.untrusted import harmless
 
 _log = logging.getLogger("edge_tracker")
 
@@ -283,7 +284,8 @@ def _discard(folder: Path, target: Path) -> None:
         if folder.exists():
             kept = folder.with_name(f"{target.name}.kept-{folder.name.split('.')[-2]}")
             folder.rename(kept)
-            _log.warning("what the bundle %s held besides itself is now in %s", target, kept)
+            said = f"what the bundle {target} held besides itself is now in {kept}"
+            _log.warning(harmless(said))
     elif folder.is_dir():
         _remove_empty_folders(folder)
 

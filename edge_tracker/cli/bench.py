@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from edge_tracker.cli.arguments import (
     width_x_height,
 )
 from edge_tracker.errors import EdgeTrackerError
+from edge_tracker.untrusted import harmless, read_json, reading
 
 if TYPE_CHECKING:
     from edge_tracker.measure.bench.advice import Comparison
@@ -112,10 +112,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _read_report(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise EdgeTrackerError(f"{path} is not readable JSON ({error})") from error
+    with reading(f"the older report {path}", "give what bench --json wrote", EdgeTrackerError):
+        return read_json(path)
 
 
 def _print(report: BenchReport) -> None:
@@ -125,12 +123,12 @@ def _print(report: BenchReport) -> None:
     for table in tables_of(report):
         print_table(table.title, table.columns, table.rows)
     for warning in report.warnings:
-        print(f"warning: {warning}")
+        print(harmless(f"warning: {warning}"))
     for failure in report.failures:
-        print(f"not measured: {failure.what}: {failure.reason}")
-    print(f"measuring adds {report.overhead_us:.1f} us to an update")
+        print(harmless(f"not measured: {failure.what}: {failure.reason}"))
+    print(harmless(f"measuring adds {report.overhead_us:.1f} us to an update"))
     chosen = report.recommendation
-    print(f"recommended: {chosen.artefact or 'none'}: {chosen.reason}")
+    print(harmless(f"recommended: {chosen.artefact or 'none'}: {chosen.reason}"))
 
 
 def _print_comparison(comparison: Comparison) -> None:
@@ -142,4 +140,4 @@ def _print_comparison(comparison: Comparison) -> None:
     ]
     print_table("Compared", ("model", "figure", "old ms", "new ms", "new / old"), rows)
     for difference in comparison.differences:
-        print(f"not the same: {difference}")
+        print(harmless(f"not the same: {difference}"))

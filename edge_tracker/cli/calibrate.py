@@ -12,6 +12,7 @@ from edge_tracker.cli.arguments import (
     add_subcommand,
     positive_int,
 )
+from edge_tracker.untrusted import harmless
 
 EXAMPLES = """\
   edge-tracker calibrate small.bundle sequences -o samples.npz
@@ -64,7 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
     print_table("Calibration samples", ("source", "samples"), rows)
     size = megabytes(output.stat().st_size)
     fewer = f" (fewer than {wanted}: some sources are short)" if len(samples) < wanted else ""
-    print(f"{len(samples)} samples{fewer} from {len(counts)} sources in {output} ({size})")
+    print(
+        harmless(f"{len(samples)} samples{fewer} from {len(counts)} sources in {output} ({size})")
+    )
     if arguments.json is not None:
         write_json(arguments.json, samples.provenance)
     return 0

@@ -16,6 +16,7 @@ from edge_tracker.cli.arguments import (
     names,
     positive_int,
 )
+from edge_tracker.untrusted import harmless
 
 if TYPE_CHECKING:
     from edge_tracker.measure.evaluation.contenders import Contender
@@ -115,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print_table("Sequences", *sequence_table(evaluation))
     print_table("Overall, means over sequences", *overall_table(evaluation))
-    print(conditions(evaluation))
+    print(harmless(conditions(evaluation)))
     if arguments.json is not None:
         write_json(arguments.json, to_json(evaluation))
     if arguments.markdown is not None:
@@ -124,7 +125,8 @@ def run(arguments: argparse.Namespace) -> int:
         write_text(arguments.html, to_html(evaluation))
     for failure in evaluation.failures:
         tracker = "" if failure.contender is None else f"{failure.contender}: "
-        sys.stderr.write(f"edge-tracker: error: {tracker}{' '.join(failure.reason.split())}\n")
+        reason = harmless(f"{tracker}{' '.join(failure.reason.split())}")
+        sys.stderr.write(f"edge-tracker: error: {reason}\n")
     return 1 if evaluation.failures else 0
 
 

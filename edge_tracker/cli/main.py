@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from edge_tracker.cli import (
     bench,
@@ -21,6 +22,7 @@ from edge_tracker.cli import (
 )
 from edge_tracker.cli.arguments import refuse_bad_outputs
 from edge_tracker.errors import EdgeTrackerError
+from edge_tracker.untrusted import harmless
 from edge_tracker.version import __version__
 
 EPILOG = """\
@@ -60,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show_warning(message: Warning | str, *where: object) -> None:
-    sys.stderr.write(f"edge-tracker: warning: {' '.join(str(message).split())}\n")
+    sys.stderr.write(f"edge-tracker: warning: {harmless(' '.join(str(message).split()))}\n")
 
 
 def _one_line(error: Exception) -> str:
@@ -68,12 +70,19 @@ def _one_line(error: Exception) -> str:
         text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     else:
         text = str(error) or type(error).__name__
-    return " ".join(line.strip() for line in text.splitlines())
+    return harmless(" ".join(line.strip() for line in text.splitlines()))
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose messages, which quote what was given, are harmless."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message("\n".join(map(harmless, message.split("\n"))), file)
 
 
 def _parser() -> argparse.ArgumentParser:
     run_as_module = Path(sys.argv[0]).name == "__main__.py"
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m edge_tracker" if run_as_module else "edge-tracker",
         description="MixFormerV2 visual tracking on edge devices.",
         epilog=EPILOG,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_tracker.atomic_file import replacing
 from edge_tracker.errors import BundleError
+from edge_tracker.untrusted import harmless, reading
 
 if TYPE_CHECKING:
     from edge_tracker.bundle.manifest import Artefact
@@ -27,13 +28,18 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", show_header=any(columns))
+    # As Text, so that square brackets in paths and messages are not taken for markup.
+    table = Table(
+        title=Text(harmless(title), style="table.title"), title_justify="left",
+        show_header=any(columns),
+    )  # fmt: skip
     for index, column in enumerate(columns):
         numeric = all(row[index][:1].isdigit() for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(
+            Text(harmless(column)), justify="right" if numeric else "left", overflow="fold"
+        )
     for row in rows:
-        # As Text, so that square brackets in paths and messages are not taken for markup.
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(harmless(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False).print(table)
 
 
@@ -81,14 +87,10 @@ def print_int8_accuracy(bundle: Bundle) -> None:
         if (accuracy := entry.get("accuracy")) is None:
             continue
         name = f"{entry['format']}/{entry['precision']}"
-        try:
+        what = f"bundle {bundle.path}: the accuracy of {name} in its manifest"
+        with reading(what, "convert the checkpoint anew", BundleError):
             count = len(accuracy["sequences"])
             rows.append((name, *_accuracy_cells(accuracy)))
-        except (KeyError, TypeError, ValueError) as error:
-            raise BundleError(
-                f"bundle {bundle.path}: the accuracy of {name} is incomplete or wrong in its "
-                f"manifest ({type(error).__name__}: {error}); convert the checkpoint anew"
-            ) from error
     if rows:
         columns = (
             "model",
@@ -146,6 +148,6 @@ def progress_bar(description: str) -> Iterator[Callable[[int, int | None, str], 
         task = progress.add_task(description, total=None, words="")
 
         def show(done: int, total: int | None, words: str) -> None:
-            progress.update(task, completed=done, total=total, words=escape(words))
+            progress.update(task, completed=done, total=total, words=escape(harmless(words)))
 
         yield show

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from numpy.typing import ArrayLike
 
 Box = tuple[float, float, float, float]
+#: A file of boxes with a larger number is not one.
+MOST_PX = 1e6
 
 
 def box_from_edges(

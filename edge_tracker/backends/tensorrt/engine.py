@@ -117,6 +117,7 @@ class TensorRtGraph:
         self._loaded = loaded
         self._graph_driver = graph_driver
         self.input_names = frozenset(n for n, memory in loaded.tensors.items() if memory.is_input)
+        self.output_names = frozenset(loaded.tensors) - self.input_names
         self._runs = 0
         self._targets = 0
         self._bound: dict[str, int] = {}

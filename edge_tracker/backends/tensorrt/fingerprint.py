@@ -6,7 +6,6 @@ TensorRT's own check comes late, differs between versions, and does not notice a
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
@@ -16,6 +15,7 @@ from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BundleError, EngineMismatch
 from edge_tracker.hardware import CudaDevice, Nvidia
+from edge_tracker.untrusted import read_json, reading
 
 ENGINE_JSON = "engine.json"
 
@@ -117,14 +117,13 @@ def read_fingerprint(bundle: Bundle, engine: Artefact) -> EngineFingerprint:
     """Raises BundleError for an engine.json that is missing, altered or incomplete."""
     relative = f"{engine_folder(engine)}/{ENGINE_JSON}"
     bundle.check_files([relative])
-    try:
-        entry = json.loads((bundle.path / relative).read_text(encoding="utf-8"))
-        return EngineFingerprint(**{f.name: entry[f.name] for f in fields(EngineFingerprint)})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(
-            f"bundle {bundle.path}: {relative} is incomplete or wrong ({error}); build the engine "
-            f"again: {rebuild_command(bundle, engine.precision)}"
-        ) from error
+    remedy = f"build the engine again: {rebuild_command(bundle, engine.precision)}"
+    with reading(f"bundle {bundle.path}: {relative}", remedy, BundleError):
+        entry = read_json(bundle.path / relative)
+        said = {field.name: entry[field.name] for field in fields(EngineFingerprint)}
+        if wrong := [name for name, value in said.items() if not isinstance(value, str | None)]:
+            raise TypeError(f"{wrong[0]} is {said[wrong[0]]!r:.40}, expected text")
+        return EngineFingerprint(**said)
 
 
 def engine_folder(engine: Artefact) -> str:

@@ -17,6 +17,7 @@ from edge_tracker.measure.bench.report import (
     OtherLoad,
     Recommendation,
 )
+from edge_tracker.untrusted import short
 
 #: Of a p99, so many samples have to lie above it.
 TAIL_SAMPLES = 5
@@ -215,9 +216,10 @@ def compare_reports(old: Mapping[str, Any], new: BenchReport) -> Comparison:
             ("edge-tracker", old["machine"]["edge_tracker"], new.machine.edge_tracker),
         ]  # fmt: skip
         old_versions = {entry["module"]: entry["version"] for entry in old["machine"]["packages"]}
-    except (KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # what is in a wrong place may be of any type
         raise EdgeTrackerError(
-            f"the older report is none that bench --json wrote ({type(error).__name__}: {error})"
+            "the older report is none that bench --json wrote "
+            f"({type(error).__name__}: {short(str(error))})"
         ) from error
     if not ratios:
         raise EdgeTrackerError(

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from edge_tracker.errors import DatasetError, VideoError
 from edge_tracker.measure.evaluation.layouts import SequenceFolder
-from edge_tracker.rules.boxes import Box
+from edge_tracker.rules.boxes import MOST_PX, Box
 from edge_tracker.rules.crop import Image
+from edge_tracker.untrusted import reading
 from edge_tracker.video.frames import is_image_name, natural_key, read_image
 
 Boxes = NDArray[np.float64]
@@ -112,16 +113,12 @@ def _images(found: SequenceFolder) -> list[Path]:
 
 
 def _lines(found: SequenceFolder) -> list[str]:
-    try:
+    if not found.truth.is_file():
+        raise DatasetError(f"sequence {found.name}: its ground truth {found.truth} is missing")
+    with reading(
+        f"sequence {found.name}: ground truth {found.truth}", "copy it again", DatasetError
+    ):
         text = found.truth.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise DatasetError(
-            f"sequence {found.name}: its ground truth {found.truth} is missing"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(
-            f"sequence {found.name}: ground truth {found.truth} cannot be read: {error}"
-        ) from error
     lines = text.rstrip().splitlines()
     if not lines:
         raise DatasetError(f"sequence {found.name}: ground truth {found.truth} is empty")
@@ -149,7 +146,7 @@ def _box(found: SequenceFolder, index: int, line: str) -> Boxes:
         numbers = np.array([float(part) for part in re.split(r"[,;\s]+", line.strip())])
     except ValueError:
         numbers = np.empty(0)
-    if len(numbers) in (4, 8) and not np.isinf(numbers).any():
+    if len(numbers) in (4, 8) and not (np.abs(numbers) > MOST_PX).any():
         if np.isnan(numbers).any():
             return np.full(4, np.nan)
         return numbers if len(numbers) == 4 else rectangle_of_polygon(numbers)
@@ -192,8 +189,9 @@ def _absent(found: SequenceFolder, frames: int) -> NDArray[np.bool_]:
 def _flags(found: SequenceFolder, file: Path, frames: int, default: int = 0) -> NDArray[np.int64]:
     if not file.is_file():
         return np.full(frames, default)
-    parts = file.read_text(encoding="utf-8").replace(",", " ").split()
-    if len(parts) != frames or not all(part.isdecimal() for part in parts):
+    with reading(f"sequence {found.name}: {file}", "copy it again", DatasetError):
+        parts = file.read_text(encoding="utf-8").replace(",", " ").split()
+    if len(parts) != frames or not all(re.fullmatch("[0-9]{1,3}", part) for part in parts):
         raise DatasetError(
             f"sequence {found.name}: {file} has {len(parts)} flags for {frames} frames, or some "
             "that are no whole numbers: copy it again"

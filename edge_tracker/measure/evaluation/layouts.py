@@ -115,9 +115,9 @@ def _find_uav123(dataset: Path) -> list[SequenceFolder]:
 
 def _uav123_sequence(truth: Path, videos: Path) -> SequenceFolder:
     name, image_range = truth.stem, None
-    part = re.fullmatch(r"(.+)_(\d+)", name)
+    part = re.fullmatch(r"(.+)_([1-9])", name)
     video = name
-    if part is not None and part[1] in _UAV123_PARTS:
+    if part is not None and int(part[2]) <= len(_UAV123_PARTS.get(part[1], ())):
         video = part[1]
         first, last = _UAV123_PARTS[video][int(part[2]) - 1]
         image_range = (first - 1, last)

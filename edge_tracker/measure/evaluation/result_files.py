@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
@@ -13,6 +14,8 @@ from edge_tracker.atomic_file import replacing
 from edge_tracker.errors import DatasetError
 from edge_tracker.measure.evaluation.ground_truth import FIRST_PIXEL, AnnotatedSequence
 from edge_tracker.measure.evaluation.one_pass import RESULT_DECIMALS, Trajectory
+from edge_tracker.rules.boxes import MOST_PX
+from edge_tracker.untrusted import read_json, reading
 
 CONDITIONS = "conditions.json"
 
@@ -61,14 +64,16 @@ def read_results(folder: Path, sequence: AnnotatedSequence) -> Trajectory | None
     boxes_file, times_file = result_paths(folder, sequence.layout, sequence.name)
     if not boxes_file.is_file():
         return None
-    try:
-        skipped = 1 if sequence.layout == "vot" else 0
+    skipped = 1 if sequence.layout == "vot" else 0
+    with (
+        reading(f"sequence {sequence.name}: result {boxes_file}", "delete it", DatasetError),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("error")  # of files without lines
         boxes = np.loadtxt(boxes_file, delimiter=",", ndmin=2, skiprows=skipped)
         times_s = np.loadtxt(times_file, ndmin=1)
-    except (OSError, ValueError) as error:
-        raise DatasetError(
-            f"sequence {sequence.name}: result {boxes_file} cannot be read ({error}); delete it"
-        ) from error
+        if not (np.abs(boxes) <= MOST_PX).all() or not ((times_s >= 0) & (times_s < 1e6)).all():
+            raise ValueError("numbers that are no boxes, or no times")
     boxes[:, :2] -= FIRST_PIXEL[sequence.layout]
     if skipped:
         boxes = np.vstack([sequence.first_box, boxes])
@@ -88,12 +93,14 @@ def claim_folder(folder: Path, conditions: Mapping[str, object]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / CONDITIONS
     if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8"))
+        remedy = "give another --results folder, or delete this one"
+        with reading(f"conditions of results {file}", remedy, DatasetError):
+            before = dict(read_json(file))
         differing = [name for name in conditions if before.get(name) != conditions[name]]
         if differing:
             name = differing[0]
             raise ValueError(
-                f"results in {folder} were made with {name} {before.get(name)!r}, not "
+                f"results in {folder} were made with {name} {before.get(name)!r:.60}, not "
                 f"{conditions[name]!r}: give another --results folder, or delete this one"
             )
         return

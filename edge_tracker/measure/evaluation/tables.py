@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import platform
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from edge_tracker.measure.evaluation.metrics import (
     Scores,
 )
 from edge_tracker.measure.evaluation.result import Evaluation
+from edge_tracker.untrusted import harmless
 from edge_tracker.version import __version__
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
@@ -93,12 +96,19 @@ def conditions(evaluation: Evaluation) -> str:
 
 def to_markdown(evaluation: Evaluation) -> str:
     """A page: conditions, both tables, failures."""
-    lines = ["# One-pass evaluation", "", conditions(evaluation) + ".", "", "## Overall", ""]
+    lines = [
+        "# One-pass evaluation",
+        "",
+        markdown_text(conditions(evaluation)) + ".",
+        "",
+        "## Overall",
+        "",
+    ]
     lines += [*_markdown_table(overall_table(evaluation)), "", "## Sequences", ""]
     lines += _markdown_table(sequence_table(evaluation))
     if evaluation.failures:
         lines += ["", "## Not evaluated", ""]
-        lines += [f"* {failure.reason}" for failure in evaluation.failures]
+        lines += [f"* {markdown_text(failure.reason)}" for failure in evaluation.failures]
     return "\n".join(lines) + "\n"
 
 
@@ -202,4 +212,11 @@ def _frames_after_first(evaluation: Evaluation) -> int:
 def _markdown_table(table: Table) -> Sequence[str]:
     columns, rows = table
     rule = ["---"] + ["---:"] * (len(columns) - 1)
-    return [f"| {' | '.join(cells)} |" for cells in (columns, rule, *rows)]
+    texts = [[markdown_text(cell) for cell in cells] for cells in (columns, *rows)]
+    return [f"| {' | '.join(cells)} |" for cells in (texts[0], rule, *texts[1:])]
+
+
+def markdown_text(text: str) -> str:
+    """Text that Markdown shows as it is: no HTML, link, column, heading or emphasis in it."""
+    shown = html.escape(harmless(text), quote=False)
+    return re.sub(r"([\\`*\[\]|#])", r"\\\1", shown)
