@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ def read_npz(path: Path, names: tuple[str, ...], most_bytes: int) -> dict[str, N
     raise for damaged files.
     """
     arrays: dict[str, NDArray[Any]] = {}
-    with zipfile.ZipFile(path) as archive:
+    with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
+        warnings.simplefilter("error")  # of headers that Python 2 wrote
         present = archive.namelist()
         left = most_bytes
         for name in names:

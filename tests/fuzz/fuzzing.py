@@ -46,7 +46,8 @@ def fuzz(target: Target, runs: int, seconds: float, seed: int) -> Fuzzed:
     read, longest_s, done = 0, 0.0, 0
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         seeds = [path.read_bytes() for path in target.make_seeds(Path(name))]
-        file = Path(name) / target.file
+        file = Path(name) / "damaged" / target.file
+        file.parent.mkdir(parents=True)
         for content in seeds:  # whole ones first, so that the peak is of what damage adds
             _read(target, file, content)
         before = _peak_mib()
@@ -63,7 +64,7 @@ def _read(target: Target, file: Path, content: bytes) -> bool:
     file.write_bytes(content)
     try:
         target.read(file)
-    except EdgeTrackerError:
+    except (EdgeTrackerError, *target.errors):
         return False
     except Exception as error:
         kept = Path(tempfile.gettempdir()) / f"fault-{target.name}{file.suffix}"
