@@ -3,13 +3,18 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test fuzz lint format bench clean
 
 demo: $(VENV)/.convert
 	$(BIN)/python -m examples.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# Damaged files for every reader; RUNS of each.
+RUNS ?= 20000
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz --runs $(RUNS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
