@@ -21,6 +21,7 @@ from torch import Tensor
 
 from edge_tracker.bundle.spec import MOST, STEM_STRIDE, ConvStem, ModelSpec, StemStage, check_bounds
 from edge_tracker.errors import CheckpointError
+from edge_tracker.untrusted import short
 from mixformerv2.find_weights import find_weights
 from mixformerv2.model import MixFormerV2
 from mixformerv2.pickle_machine import Inert, StoredTensor
@@ -114,11 +115,13 @@ def infer_spec(state: Mapping[str, Tensor], *, num_heads: int | None = None) -> 
     if STEM_FIRST in state:
         stem, channels, patch = _stem(state), _shape(state, STEM_FIRST, 4)[1], STEM_STRIDE
     blocks = {
-        int(match[1]) for name in state if (match := re.match(r"backbone\.blocks\.(\d+)\.", name))
+        int(match[1])
+        for name in state
+        if (match := re.match(r"backbone\.blocks\.([0-9]{1,9})\.", name))
     }
     if not blocks or blocks != set(range(len(blocks))):
         raise CheckpointError(
-            f"checkpoint has transformer blocks {sorted(blocks)}, expected 0..depth-1"
+            f"checkpoint has transformer blocks {short(str(sorted(blocks)))}, expected 0..depth-1"
         )
     heads = num_heads if num_heads is not None else width // HEAD_DIM
     if channels != 3 or heads < 1 or width % heads or width % 4:

@@ -27,6 +27,10 @@ MOST = {
     "score_head_hidden": 8192,
 }
 MOST_TOKENS = 4096
+#: Of each stage of a convolutional stem; EfficientNet's largest has 10 blocks of 5 px and 2560
+#: channels, which 6 times as many expand.
+MOST_OF_STAGE = {"blocks": 32, "kernel_px": 15, "stride": 4, "expansion": 16, "channels": 4096}
+MOST_STAGES = 8
 
 
 @dataclass(frozen=True)
@@ -141,18 +145,25 @@ def _check_counts(prefix: str, numbers: Mapping[str, Any]) -> None:
 
 
 def check_bounds(spec: ModelSpec) -> None:
-    """Raise TypeError or ValueError unless each number is whole and within MOST."""
-    numbers = {name: getattr(spec, name) for name in MOST}
+    """Raise ValueError unless each number is whole and within MOST, those of a stem too."""
+    for name, most in MOST.items():
+        _check_bound(name, getattr(spec, name), most)
     if spec.stem is not None:
-        numbers["stem.channels"] = spec.stem.channels
+        _check_bound("stem.channels", spec.stem.channels, MOST_OF_STAGE["channels"])
+        if len(spec.stem.stages) > MOST_STAGES:
+            raise ValueError(
+                f"stem has {len(spec.stem.stages)} stages, expected 1 to {MOST_STAGES}"
+            )
         for place, stage in enumerate(spec.stem.stages):
-            numbers |= {f"stem.stages[{place}].{k}": value for k, value in vars(stage).items()}
-    for name, value in numbers.items():
-        most = MOST.get(name, MOST["width"])
-        if type(value) is not int or not 1 <= value <= most:
-            raise ValueError(f"{name} is {value!r:.40}, expected a whole number from 1 to {most}")
+            for name, most in MOST_OF_STAGE.items():
+                _check_bound(f"stem.stages[{place}].{name}", getattr(stage, name), most)
     if max(spec.search_tokens, spec.template_tokens) > MOST_TOKENS:
         raise ValueError(
             f"images of {spec.search_size_px} and {spec.template_size_px} px are more than "
             f"{MOST_TOKENS} tokens of {spec.patch_size_px} px"
         )
+
+
+def _check_bound(name: str, value: object, most: int) -> None:
+    if type(value) is not int or not 1 <= value <= most:
+        raise ValueError(f"{name} is {value!r:.40}, expected a whole number from 1 to {most}")

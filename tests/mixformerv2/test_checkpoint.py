@@ -19,8 +19,9 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from edge_tracker.bundle.spec import ModelSpec
+from edge_tracker.bundle.spec import ModelSpec, spec_from_dict, spec_to_dict
 from edge_tracker.errors import CheckpointError
+from mixformerv2 import checkpoint
 from mixformerv2.checkpoint import infer_spec, load_network, read_checkpoint
 from mixformerv2.geometries import BASE, NANO, SMALL
 from tests.helpers.lively_networks import TINY, lively_network
@@ -441,6 +442,67 @@ def test_impossible_geometry_is_refused(
     state[name] = torch.zeros(shape)
     with pytest.raises(CheckpointError, match=says):
         infer_spec(state)
+
+
+def shapes_of_a_stem(state: State, inputs: int, blocks: int, expansion: int, kernel: int) -> State:
+    """One element stands for each tensor, as a hostile file can have it."""
+    shapes = {"stem": (inputs, 3, 3, 3)}
+    number = 0
+    for stage in range(5):
+        hidden, outputs = inputs * expansion, 16 + stage
+        for _ in range(blocks):
+            shapes[f"blocks.{number}._depthwise_conv"] = (hidden, 1, kernel, kernel)
+            shapes[f"blocks.{number}._project_conv"] = (outputs, hidden, 1, 1)
+            inputs, hidden, number = outputs, outputs * expansion, number + 1
+    claimed = {
+        f"backbone.patch_embed.{name}.weight": torch.zeros(1).expand(shape)
+        for name, shape in shapes.items()
+    }
+    return {**state, **claimed}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "blocks", "expansion", "kernel", "says"),
+    [
+        (
+            32,
+            3000,
+            6,
+            3,
+            r"stem\.stages\[0\]\.blocks is 3000, expected a whole number from 1 to 32",
+        ),
+        (5000, 1, 6, 3, r"stem\.channels is 5000, expected"),
+        (32, 1, 4000, 3, r"stem\.stages\[0\]\.expansion is 4000, expected"),
+        (32, 1, 6, 999, r"stem\.stages\[0\]\.kernel_px is 999, expected"),
+    ],
+)
+def test_a_stem_that_nobody_has_is_refused_before_it_is_built(
+    state: State,
+    monkeypatch: pytest.MonkeyPatch,
+    inputs: int,
+    blocks: int,
+    expansion: int,
+    kernel: int,
+    says: str,
+) -> None:
+    monkeypatch.setattr(checkpoint, "MixFormerV2", None)  # not even to know its shapes
+    claimed = shapes_of_a_stem(state, inputs, blocks, expansion, kernel)
+    with pytest.raises(CheckpointError, match=says):
+        checkpoint.build_network(checkpoint.Checkpoint(Path("c.pth"), claimed, None, None, None))
+
+
+def test_a_stem_of_too_many_stages_is_refused() -> None:
+    stage = dict.fromkeys(("blocks", "kernel_px", "stride", "expansion", "channels"), 1)
+    stem = {"channels": 8, "stages": [stage] * 9, "fine": False}
+    with pytest.raises(ValueError, match="stem has 9 stages, expected 1 to 8"):
+        spec_from_dict({**spec_to_dict(TINY), "stem": stem})
+
+
+def test_a_block_with_an_endless_number_is_refused(state: State) -> None:
+    name = f"backbone.blocks.{'9' * 5000}.x"
+    state[name] = torch.zeros(1)
+    with pytest.raises(CheckpointError, match="unexpected: backbone"):
+        checkpoint.build_network(checkpoint.Checkpoint(Path("c.pth"), state, 1, None, None))
 
 
 def test_missing_block_is_named(state: State) -> None:
