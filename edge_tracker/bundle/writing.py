@@ -10,11 +10,10 @@ import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from edge_tracker.atomic_file import replacing
 from edge_tracker.atomic_folder import exchange, only_writer, write_through
 from edge_tracker.bundle.manifest import FORMAT, MANIFEST
 from edge_tracker.bundle.opening import sha256_of
@@ -22,8 +21,11 @@ from edge_tracker.untrusted import harmless
 
 _log = logging.getLogger("edge_tracker")
 
-#: In a folder that is still being filled: all of it may be removed.
+#: Empty, in a folder with a name that we made and are still filling: all of that may be removed.
+#: With content, in a folder of engines that enter or leave: which of its files may be removed if
+#: the manifest does not list them.
 UNFINISHED = ".unfinished"
+_OF_ENGINES = re.compile(r"\.engines\.[a-z0-9_]{8}\.part")
 
 
 @contextmanager
@@ -90,13 +92,12 @@ def adding_folder(bundle: Path) -> Iterator[Path]:
     """
     bundle = bundle.resolve()
     with only_writer(bundle):
-        for mark in list(bundle.rglob(UNFINISHED)):
-            shutil.rmtree(mark.parent, ignore_errors=True)
+        _remove_left_engines(bundle, _listed(bundle) or {}, bundle)
         fresh = _unfinished_folder(bundle, ".engines.")
         try:
             yield fresh
         finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+            _remove_unfinished(fresh)
 
 
 def add_folder(
@@ -108,19 +109,21 @@ def add_folder(
     What is replaced leaves the manifest before it leaves the bundle, and what is new enters it
     last, so that at every moment all that it lists is there. If anything fails, the bundle is as it
     was; if the process is killed, the bundle may be without the engine.
+    A file of the old engine that is damaged is kept beside the bundle, as nobody knows whose it is.
     Raises ValueError where a folder to be replaced holds what the manifest does not list.
     """
     target = bundle / relative
     leaving = sorted({*replaced, relative})
+    before = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
     for folder in leaving:
-        if others := _not_ours(bundle, f"{folder}/"):
+        others = [name for name in _not_ours(bundle, f"{folder}/") if name not in before["files"]]
+        if others:
             raise ValueError(
                 f"bundle {bundle} holds {', '.join(others[:5])}, not as its {MANIFEST} lists it, "
                 "which would be lost with the old engine: move that elsewhere"
             )
     fresh.chmod(0o755)
     write_through(fresh)
-    before = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
     without = _without_folders(before, leaving)
     added = {f"{relative}/{name}": facts for name, facts in _list_files(fresh).items()}
     after = {
@@ -131,31 +134,39 @@ def add_folder(
     there = [bundle / folder for folder in leaving if (bundle / folder).is_dir()]
     old = fresh.with_suffix(".old")
     moves: list[tuple[Path, Path]] = []
+    scratch = _unfinished_folder(bundle, ".engines.")
     target.parent.mkdir(exist_ok=True)
+    rewritten = False
     try:
-        if there:
-            _write_manifest(bundle, without)
         for folder_there in there:
-            (folder_there / UNFINISHED).touch()
+            place = f"{folder_there.relative_to(bundle).as_posix()}/"
+            own = {
+                name: before["files"][name] for name in before["files"] if name.startswith(place)
+            }
+            _mark(folder_there, {name.removeprefix(place): own[name] for name in own}, scratch)
+        if there:
+            rewritten = True
+            _write_manifest(bundle, without, scratch)
         if target.exists():
             moves.append((target, old))
             target.rename(old)
-        (fresh / UNFINISHED).unlink(missing_ok=True)
+        _mark(fresh, _list_files(fresh), scratch)
         moves.append((fresh, target))
         fresh.rename(target)
-        _write_manifest(bundle, after)
+        _write_manifest(bundle, after, scratch)
     except BaseException:
         for source, moved in reversed(moves):
             if not source.exists():
                 moved.rename(source)
         for folder_there in there:
             (folder_there / UNFINISHED).unlink(missing_ok=True)
-        if there:
-            _write_manifest(bundle, before)
+        if rewritten:
+            _write_manifest(bundle, before, scratch)
         raise
-    for folder_there in (old, *there):
-        if (folder_there / UNFINISHED).is_file():
-            shutil.rmtree(folder_there, ignore_errors=True)
+    finally:
+        _remove_unfinished(scratch)
+    with suppress(OSError):  # what is left over is removed by the next build
+        _remove_left_engines(bundle, after["files"], bundle)
 
 
 def _without_folders(manifest: dict[str, Any], folders: Sequence[str]) -> dict[str, Any]:
@@ -173,10 +184,17 @@ def _without_folders(manifest: dict[str, Any], folders: Sequence[str]) -> dict[s
     }
 
 
-def _write_manifest(bundle: Path, manifest: Mapping[str, Any]) -> None:
-    with replacing(bundle / MANIFEST) as temporary:
-        text = json.dumps(manifest, indent=2, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+def _write_manifest(bundle: Path, manifest: Mapping[str, Any], scratch: Path) -> None:
+    text = json.dumps(manifest, indent=2, allow_nan=False)
+    _write_in_one_step(bundle / MANIFEST, text + "\n", scratch)
+
+
+def _write_in_one_step(file: Path, text: str, scratch: Path) -> None:
+    """By way of a folder that is removed after a kill, so that nothing is left beside the file."""
+    new = scratch / "new"
+    new.write_text(text, encoding="utf-8")
+    write_through(scratch)
+    os.replace(new, file)
 
 
 def _list_files(folder: Path) -> dict[str, dict[str, Any]]:
@@ -212,9 +230,10 @@ def _not_ours(folder: Path, below: str = "") -> list[str]:
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder).as_posix()
         is_folder = path.is_dir() and not path.is_symlink()
-        is_left = any((parent / UNFINISHED).is_file() for parent in (path, *path.parents))
-        if relative.startswith(below) and not (is_folder or is_left or relative == MANIFEST):
-            facts = listed.get(relative)
+        if not relative.startswith(below) or is_folder or relative == MANIFEST:
+            continue
+        if not _is_left_of_engines(path, folder):
+            facts = listed.get(relative) if relative != UNFINISHED else None
             if facts is None or not _is_as_listed(path, facts):
                 others.append(relative)
     return others
@@ -244,10 +263,82 @@ def _is_as_listed(path: Path, facts: Mapping[str, Any]) -> bool:
     )
 
 
+def _mark(folder: Path, files: Mapping[str, Any], scratch: Path) -> None:
+    _write_in_one_step(folder / UNFINISHED, json.dumps({"leaving": files}), scratch)
+
+
+def _leaving(folder: Path) -> dict[str, dict[str, Any]] | None:
+    """What `_mark` wrote; None where it did not."""
+    path = folder / UNFINISHED
+    try:
+        is_mark = path.is_file() and not path.is_symlink()
+        said = json.loads(path.read_text(encoding="utf-8")) if is_mark else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    files = said.get("leaving") if isinstance(said, dict) else None
+    if not isinstance(files, dict) or not all(isinstance(facts, dict) for facts in files.values()):
+        return None
+    return files
+
+
+def _is_left_of_engines(path: Path, bundle: Path) -> bool:
+    """Whether a killed build left this file: a part of a new engine, or of one to be replaced."""
+    inside = [parent for parent in path.parents if parent.is_relative_to(bundle)][:-1]
+    if inside and _OF_ENGINES.fullmatch(inside[-1].name) and (inside[-1] / UNFINISHED).is_file():
+        return True
+    for parent in inside:
+        if (leaving := _leaving(parent)) is not None:
+            facts = leaving.get(path.relative_to(parent).as_posix())
+            is_mark = path == parent / UNFINISHED
+            return is_mark or (facts is not None and _is_as_listed(path, facts))
+    return False
+
+
+def _remove_left_engines(bundle: Path, listed: Mapping[str, Any], target: Path) -> None:
+    """Remove parts of new engines, and of replaced ones what was listed; what else is in those is
+    kept beside `target`. `listed`: files of the bundle, which stay.
+    """
+    for fresh in bundle.iterdir():
+        is_part = _OF_ENGINES.fullmatch(fresh.name) and not fresh.is_symlink()
+        if is_part and ((fresh / UNFINISHED).is_file() or not any(fresh.iterdir())):
+            _remove_unfinished(fresh)
+    for mark in list(bundle.rglob(UNFINISHED)):
+        folder, leaving = mark.parent, _leaving(mark.parent)
+        if folder == bundle or leaving is None:
+            continue
+        relative = folder.relative_to(bundle).as_posix()
+        is_listed = any(path.startswith(f"{relative}/") for path in listed)
+        if not is_listed:
+            _remove_listed(folder, leaving)
+        mark.unlink()
+        if not is_listed:
+            _remove_empty_folders(folder)
+        if not is_listed and folder.exists():
+            kept = Path(tempfile.mkdtemp(prefix=f"{target.name}.kept-", dir=bundle.parent))
+            folder.rename(kept / folder.name.lstrip("."))
+            _say_kept(target, kept)
+
+
+def _say_kept(target: Path, kept: Path) -> None:
+    _log.warning(harmless(f"what the bundle {target} held besides itself is now in {kept}"))
+
+
 def _unfinished_folder(parent: Path, prefix: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=".part", dir=parent))
     (folder / UNFINISHED).touch()
     return folder
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """The mark goes last, so that the next run knows what a killed one was removing."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != UNFINISHED:
+                path.unlink()
+        (folder / UNFINISHED).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _put_in_place(fresh: Path, real: Path, target: Path) -> Path | None:
@@ -275,17 +366,18 @@ def _discard(folder: Path, target: Path) -> None:
     """Remove a folder of ours that nobody needs: one that was being filled, or an old bundle, of
     which what its manifest does not list is kept under a name that is seen.
     """
-    if (folder / UNFINISHED).is_file():
-        shutil.rmtree(folder, ignore_errors=True)
+    mark = folder / UNFINISHED
+    if mark.is_file() and mark.stat().st_size == 0:
+        _remove_unfinished(folder)
     elif (listed := _listed(folder)) is not None:
+        _remove_left_engines(folder, listed, target)
         _remove_listed(folder, listed)
         (folder / MANIFEST).unlink()
         _remove_empty_folders(folder)
         if folder.exists():
             kept = folder.with_name(f"{target.name}.kept-{folder.name.split('.')[-2]}")
             folder.rename(kept)
-            said = f"what the bundle {target} held besides itself is now in {kept}"
-            _log.warning(harmless(said))
+            _say_kept(target, kept)
     elif folder.is_dir():
         _remove_empty_folders(folder)
 
@@ -301,11 +393,8 @@ def _remove_listed(folder: Path, listed: Mapping[str, Mapping[str, Any]]) -> Non
 
 def _remove_empty_folders(folder: Path) -> None:
     for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir() and not path.is_symlink():
-            if (path / UNFINISHED).is_file():
-                shutil.rmtree(path, ignore_errors=True)
-            elif not any(path.iterdir()):
-                path.rmdir()
+        if path.is_dir() and not path.is_symlink() and not any(path.iterdir()):
+            path.rmdir()
     if not any(folder.iterdir()):
         folder.rmdir()
 

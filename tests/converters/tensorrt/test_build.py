@@ -195,10 +195,10 @@ def test_a_manifest_that_cannot_be_written_leaves_the_bundle(
     build(bundle, BuildOptions("fp16"))
     before = contents(bundle)
 
-    def full_disk(target: Path) -> None:
+    def full_disk(target: Path, *_: object) -> None:
         raise OSError(28, "No space left on device", str(target))
 
-    monkeypatch.setattr(writing, "replacing", full_disk)
+    monkeypatch.setattr(writing, "_write_in_one_step", full_disk)
     with pytest.raises(OSError, match="No space left"):
         build(bundle, BuildOptions("fp32"))
     assert contents(bundle) == before

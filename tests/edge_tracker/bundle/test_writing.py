@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -128,9 +129,7 @@ def test_a_manifest_that_lists_files_elsewhere_deletes_none_of_them(tmp_path: Pa
     facts = {"sha256": "b2e5b1", "size_bytes": 8}
     target = stub_bundle(tmp_path / "b", {})
     (target / "link").symlink_to(tmp_path / "outside")
-    import hashlib
-
-    facts["sha256"] = hashlib.sha256(b"precious").hexdigest()
+    facts["sha256"] = sha256(b"precious").hexdigest()
     listed = {"../outside/file": facts, "link/file": facts, str(tmp_path / "outside/file"): facts}
     (target / "manifest.json").write_text(
         json.dumps({"format": "edge_tracker.bundle", "files": listed})
@@ -258,6 +257,19 @@ for round in range(10**6):
 """
 
 
+def killed_at(seconds: float, code: str, *arguments: object) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    with process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(seconds)
+        process.send_signal(signal.SIGKILL)
+
+
 @pytest.mark.parametrize("how", ["with exchange", "without exchange"])
 def test_a_kill_at_any_moment_leaves_a_whole_bundle_and_every_file_of_the_user(
     how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -271,16 +283,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_bundle_and_every_file_of_the_user(
         target.symlink_to("b.1")
     (tmp_path / "notes.txt").write_text("mine")
     for _ in range(12):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, target, how],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        with process:
-            assert process.stdout is not None
-            process.stdout.readline()
-            time.sleep(chance.uniform(0.0, 0.05))
-            process.send_signal(signal.SIGKILL)
+        killed_at(chance.uniform(0.0, 0.05), WRITER, target, how)
         assert whole(target)
         assert (tmp_path / "notes.txt").read_text() == "mine"
     if how == "without exchange":
@@ -294,6 +297,9 @@ def test_a_kill_at_any_moment_leaves_a_whole_bundle_and_every_file_of_the_user(
         assert left == [target.readlink().name]
 
 
+LEAVING = json.dumps(
+    {"leaving": {"search.engine": {"sha256": sha256(b"part").hexdigest(), "size_bytes": 4}}}
+)
 ENGINE = {"graphs": {"search": {"model": "tensorrt/gpu/search.engine"}}}
 
 
@@ -349,11 +355,77 @@ def test_an_engine_that_cannot_be_written_leaves_the_old_one(
     assert contents(bundle) == before
 
 
+def test_a_damaged_engine_is_replaced_and_kept_beside_the_bundle(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = stub_bundle(tmp_path / "b", OLD)
+    add_engine(bundle, b"first")
+    (bundle / "tensorrt/gpu/search.engine").write_bytes(b"damaged")
+    add_engine(bundle, b"second")
+    assert whole(bundle)
+    assert names(bundle) == ["golden.npz", "manifest.json", "onnx", "tensorrt"]
+    (kept,) = tmp_path.glob("b.kept-*")
+    assert list(contents(kept).values()) == [b"damaged"]
+    assert f"is now in {kept}" in caplog.text
+    replace_with(NEW, bundle)
+
+
+def test_a_mark_in_the_root_of_a_bundle_gives_nothing_away(tmp_path: Path) -> None:
+    target = stub_bundle(tmp_path / "b", {**OLD, UNFINISHED: b""})
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=r"holds \.unfinished, not as"), replacing_folder(target):
+        pytest.fail("work began")
+    assert contents(tmp_path) == before
+
+
+def test_a_mark_deep_in_a_bundle_gives_no_file_of_the_user_away(tmp_path: Path) -> None:
+    target = stub_bundle(tmp_path / "b", OLD)
+    (target / "onnx" / UNFINISHED).touch()
+    mine(target)
+    with pytest.raises(ValueError, match=r"holds onnx/\.unfinished, onnx/notes\.txt, not as"):
+        replace_with(NEW, target)
+    with adding_folder(target):
+        pass
+    assert (target / "onnx/notes.txt").read_text() == "mine"
+
+
+BUILDER = """
+import sys
+from pathlib import Path
+from edge_tracker.bundle import writing
+bundle, entry = Path(sys.argv[1]), {"graphs": {"search": {"model": "tensorrt/gpu/search.engine"}}}
+print("ready", flush=True)
+for round in range(10**6):
+    with writing.adding_folder(bundle) as fresh:
+        for n in range(5):
+            (fresh / f"{n}.engine").write_bytes(bytes([round // 2 % 256, n]) * 999)
+        writing.add_folder(bundle, fresh, "tensorrt/gpu", entry, ())
+"""
+
+
+def test_a_build_killed_at_any_moment_leaves_a_whole_bundle_that_can_be_built_and_replaced(
+    tmp_path: Path,
+) -> None:
+    chance = random.Random(0)
+    bundle = stub_bundle(tmp_path / "b", OLD)
+    for _ in range(12):
+        killed_at(chance.uniform(0.0, 0.05), BUILDER, bundle)
+        assert whole(bundle)
+    add_engine(bundle, b"last")
+    assert whole(bundle)
+    assert names(bundle) == ["golden.npz", "manifest.json", "onnx", "tensorrt"]
+    assert names(bundle / "tensorrt") == ["gpu"]
+    killed_at(0.03, BUILDER, bundle)
+    replace_with(NEW, bundle)
+    assert set(contents(bundle)) == {*NEW, "manifest.json"}
+    assert [name for name in names(tmp_path) if name != ".b.lock"] == ["b"]
+
+
 def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path: Path) -> None:
     bundle = stub_bundle(tmp_path / "b", OLD)
-    for left in (".engines.abcd1234.part", "tensorrt/old"):
+    for left, mark in ((".engines.abcd1234.part", ""), ("tensorrt/old", LEAVING)):
         (bundle / left).mkdir(parents=True)
-        (bundle / left / UNFINISHED).touch()
+        (bundle / left / UNFINISHED).write_text(mark)
         (bundle / left / "search.engine").write_bytes(b"part")
     add_engine(bundle, b"new")
     assert names(bundle) == ["golden.npz", "manifest.json", "onnx", "tensorrt"]
