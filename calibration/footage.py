@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_tracker.errors import CalibrationError, DatasetError
 from edge_tracker.measure.evaluation.ground_truth import read_sequence
 from edge_tracker.measure.evaluation.layouts import SequenceFolder, find_sequences
-from edge_tracker.rules.boxes import MOST_PX, Box
+from edge_tracker.rules.boxes import Box
 from edge_tracker.rules.crop import Image
 from edge_tracker.video.frames import IMAGE_SUFFIXES, natural_key, open_frames, read_image
 
@@ -128,8 +128,6 @@ def _read_boxes(path: Path) -> list[Box]:
             continue
         try:
             x, y, w, h = (float(part) for part in line.replace(",", " ").split())
-            if not max(map(abs, (x, y, w, h))) <= MOST_PX:
-                raise ValueError
         except ValueError as error:
             raise CalibrationError(
                 f"line {number + 1} of {path} is {line[:60]!r}: expected x,y,width,height in pixels"

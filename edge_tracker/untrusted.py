@@ -24,7 +24,8 @@ def reading(what: object, remedy: str, error: type[Exception]) -> Iterator[None]
     except (EdgeTrackerError, error):
         raise
     except Exception as failure:
-        reason = short(str(failure) or type(failure).__name__)
+        said = f"it has no {failure}" if isinstance(failure, KeyError) else str(failure)
+        reason = short(said or type(failure).__name__)
         raise error(f"{what} cannot be read ({reason}); {remedy}") from failure
 
 

@@ -91,7 +91,7 @@ def _instance_masks(path: Path, size: tuple[int, int]) -> list[tuple[NDArray[np.
 def _polygon_mask(line: str, size: tuple[int, int], path: Path) -> tuple[NDArray[np.uint8], int]:
     try:
         category, *coordinates = (float(field) for field in line.split())
-        if len(coordinates) < 6 or not np.all(np.abs([category, *coordinates]) < 1e3):
+        if not coordinates or not np.all(np.abs([category, *coordinates]) < 1e3):
             raise ValueError
         points = np.array(coordinates).reshape(-1, 2) * (size[1], size[0])
     except ValueError as error:

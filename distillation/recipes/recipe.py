@@ -175,7 +175,7 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
 def recipe_from_dict(content: dict[str, Any]) -> Recipe:
     """The inverse of `recipe_to_dict`, also of what JSON made of it. Raises RecipeError."""
     known = {field.name for field in fields(Recipe)}
-    if unknown := sorted(content.keys() - known):
+    if unknown := sorted(map(str, content.keys() - known)):
         raise RecipeError(
             f"a recipe has no {', '.join(unknown)}; it has {', '.join(sorted(known))}"
         )

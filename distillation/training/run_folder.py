@@ -15,6 +15,7 @@ from edge_tracker.atomic_file import replacing
 from edge_tracker.errors import CheckpointError
 from edge_tracker.untrusted import reading
 from mixformerv2.checkpoint import Checkpoint
+from mixformerv2.stored_entries import SAVE_WEIGHTS
 
 CHECKPOINT = "checkpoint.pth.tar"
 RESUME = "resume.pt"
@@ -97,7 +98,7 @@ def tracking_search_factor(checkpoint: Checkpoint) -> float | None:
     # Runs whose recipes lack this field rendered all crops with the official tracker's factor.
     if stated is not None or not isinstance(recipe, dict) or "sample_uses" not in recipe:
         return stated
-    with reading(f"the recipe in checkpoint {checkpoint.path}", "remove it", CheckpointError):
+    with reading(f"checkpoint {checkpoint.path}: its recipe", SAVE_WEIGHTS, CheckpointError):
         return recipe_from_dict(recipe).tracking_search_factor
 
 

@@ -203,7 +203,7 @@ def test_annotations_that_are_no_coco_are_named(tmp_path: Path) -> None:
     write_coco(tmp_path)
     annotations = tmp_path / "annotations" / "instances_train2017.json"
     annotations.write_text('{"images": []}')
-    with pytest.raises(DatasetError, match=r"instances_train2017\.json is no COCO"):
+    with pytest.raises(DatasetError, match=r"instances_train2017\.json cannot be read"):
         read_sequences("coco", tmp_path)
 
 
