@@ -79,9 +79,7 @@ def convert_checkpoint(
         quantisation = int8.prepare([kind for kind in TARGETS if kind in targets])
     steps = [*_steps(artefacts), *(quantisation.steps if quantisation is not None else ())]
     progress = Progress(steps, on_step)
-    inputs = [checkpoint]
-    if int8 is not None:
-        inputs += [Path(path) for path in (int8.calibration, int8.judged_on) if path is not None]
+    inputs = [checkpoint, *(int8.inputs if int8 is not None else ())]
     with replacing_folder(output, inputs) as folder:
         progress.step()
         conversion = _begin(checkpoint, folder, tracker)

@@ -13,7 +13,8 @@ from tests.helpers.places import REPOSITORY
 #: From the ground up. Rooms on one floor do not see each other.
 FLOORS = (
     "edge_tracker.errors edge_tracker.version",
-    "edge_tracker.options edge_tracker.atomic_file edge_tracker.hardware",
+    "edge_tracker.options edge_tracker.atomic_file edge_tracker.hardware "
+    "edge_tracker.atomic_folder edge_tracker.npz edge_tracker.untrusted",
     "edge_tracker.rules",
     "edge_tracker.bundle",
     "edge_tracker.backends",

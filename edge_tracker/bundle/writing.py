@@ -25,7 +25,7 @@ _log = logging.getLogger("edge_tracker")
 #: With content, in a folder of engines that enter or leave: which of its files may be removed if
 #: the manifest does not list them.
 UNFINISHED = ".unfinished"
-_OF_ENGINES = re.compile(r"\.engines\.[a-z0-9_]{8}\.part")
+_OF_ENGINES = re.compile(r"\.engines\.[a-z0-9_]{8}\.(part|old)")
 
 
 @contextmanager
@@ -284,7 +284,8 @@ def _leaving(folder: Path) -> dict[str, dict[str, Any]] | None:
 def _is_left_of_engines(path: Path, bundle: Path) -> bool:
     """Whether a killed build left this file: a part of a new engine, or of one to be replaced."""
     inside = [parent for parent in path.parents if parent.is_relative_to(bundle)][:-1]
-    if inside and _OF_ENGINES.fullmatch(inside[-1].name) and (inside[-1] / UNFINISHED).is_file():
+    top = inside[-1] if inside else path
+    if _OF_ENGINES.fullmatch(top.name) and top.suffix == ".part" and (top / UNFINISHED).is_file():
         return True
     for parent in inside:
         if (leaving := _leaving(parent)) is not None:
@@ -299,8 +300,10 @@ def _remove_left_engines(bundle: Path, listed: Mapping[str, Any], target: Path) 
     kept beside `target`. `listed`: files of the bundle, which stay.
     """
     for fresh in bundle.iterdir():
-        is_part = _OF_ENGINES.fullmatch(fresh.name) and not fresh.is_symlink()
-        if is_part and ((fresh / UNFINISHED).is_file() or not any(fresh.iterdir())):
+        if not _OF_ENGINES.fullmatch(fresh.name) or fresh.is_symlink() or not fresh.is_dir():
+            continue
+        is_part = fresh.suffix == ".part" and (fresh / UNFINISHED).is_file()
+        if is_part or not any(fresh.iterdir()):
             _remove_unfinished(fresh)
     for mark in list(bundle.rglob(UNFINISHED)):
         folder, leaving = mark.parent, _leaving(mark.parent)
