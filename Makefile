@@ -3,13 +3,21 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test fuzz lint format bench clean
+.PHONY: demo test test-fast coverage fuzz lint format bench clean
 
 demo: $(VENV)/.convert
 	$(BIN)/python -m examples.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# What converts and trains nothing.
+test-fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not slow"
+
+coverage: $(VENV)/.dev
+	$(BIN)/python -m coverage run -m pytest tests/edge_tracker tests/mixformerv2 tests/converters tests/calibration
+	$(BIN)/python -m coverage report
 
 # Damaged files for every reader; RUNS of each.
 RUNS ?= 20000

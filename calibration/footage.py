@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_tracker.errors import CalibrationError, DatasetError
 from edge_tracker.measure.evaluation.ground_truth import read_sequence
-from edge_tracker.measure.evaluation.layouts import SequenceFolder, find_sequences
+from edge_tracker.measure.evaluation.layouts import MixedLayouts, SequenceFolder, find_sequences
 from edge_tracker.rules.boxes import Box
 from edge_tracker.rules.crop import Image
 from edge_tracker.video.frames import IMAGE_SUFFIXES, natural_key, open_frames, read_image
@@ -91,10 +91,10 @@ def sequence_source(found: SequenceFolder) -> Source:
 def _sequences(folder: Path) -> Sequence[SequenceFolder]:
     try:
         return find_sequences(folder)
-    except DatasetError as error:
-        # Several layouts side by side must be told apart; no sequence at all is no fault here.
-        if "mixes layouts" in str(error):
-            raise
+    except MixedLayouts:
+        raise
+    except DatasetError:
+        # No sequence at all is no fault here.
         return ()
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+
+_log = logging.getLogger("edge_tracker.converters")
 
 #: Called with a step's text, its number from 0, and how many there are; again while it gets on.
 OnStep = Callable[[str, int, int], None]
@@ -17,6 +20,7 @@ class Progress:
     def step(self) -> None:
         """The next step begins."""
         self._number += 1
+        _log.info("%s", self._steps[self._number])
         self.detail("")
 
     def detail(self, words: str) -> None:

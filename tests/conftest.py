@@ -29,6 +29,30 @@ hypothesis.settings.load_profile("repeatable")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+#: Fixtures that convert a network, and folders of tests that convert, train or start processes.
+CONVERTING = {
+    "exported",
+    "nano_bundle",
+    "int8_bundle",
+    "trained_bundle",
+    "trained_or_lively_bundle",
+}
+SLOW_FOLDERS = ("benchmarks", "calibration", "converters", "distillation/training", "examples")
+SLOW_FILES = ("test_packaging.py", "test_checkpoint_accuracy.py", "test_ship.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        place = item.path.relative_to(here)
+        if (
+            CONVERTING & set(getattr(item, "fixturenames", ()))
+            or place.as_posix().startswith(SLOW_FOLDERS)
+            or place.name in SLOW_FILES
+        ):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def exported() -> Iterator[Callable[[str], ExportedNetwork]]:
     """The ONNX pair of a geometry, by the geometry's name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from edge_tracker.bundle.contract import CONTRACT
 from edge_tracker.bundle.manifest import MANIFEST, Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable, BundleError
+
+_log = logging.getLogger(__name__)
 
 #: In the order in which "auto" tries them, and in which they take an artefact that several run.
 BACKENDS: tuple[Backend, ...] = (
@@ -91,6 +94,7 @@ def open_graphs(
             choice = BackendChoice(name, used, artefact.precision, why)
             graphs = Graphs(template, search, choice)
             _refuse_mistaken_models(bundle, artefact, graphs)
+            _log.info("%s: %s", bundle.path, "; ".join(why))
         except (BackendUnavailable, BundleError) as error:
             skippable = isinstance(error, BackendUnavailable) or record.device_bound
             if backend != "auto" or not skippable:

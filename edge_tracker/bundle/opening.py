@@ -5,6 +5,7 @@ docs/bundle_format.md.
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from edge_tracker.bundle.spec import ModelSpec, spec_from_dict
 from edge_tracker.errors import BundleError
 from edge_tracker.options import TrackerOptions
 from edge_tracker.untrusted import read_json, reading, short
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ def open_bundle(path: str | Path) -> Bundle:
             f"bundle {path}: {MANIFEST} is incomplete or wrong "
             f"({type(error).__name__}: {short(str(error))}); {_REDO}"
         ) from error
+    names = ", ".join(artefact.name for artefact in bundle.artefacts)
+    _log.debug("bundle %s holds %s", path, names or "no artefact")
     return bundle
 
 

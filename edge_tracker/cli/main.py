@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,6 +46,8 @@ exit status: 0 success, 1 failure named on stderr, 2 wrong usage, 130 interrupte
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand, return its exit status; wrong usage raises SystemExit(2)."""
     arguments = _parser().parse_args(argv)
+    if arguments.debug:
+        _log_to_stderr()
     try:
         refuse_bad_outputs(arguments)
         with warnings.catch_warnings():
@@ -57,8 +61,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"edge-tracker: error: out of memory: {_one_line(error)}\n")
         return 1
     except (EdgeTrackerError, ValueError, TypeError, OSError) as error:
+        if arguments.debug:
+            traceback.print_exc()
         sys.stderr.write(f"edge-tracker: error: {_one_line(error)}\n")
         return 1
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("edge_tracker")
+    logger.setLevel(logging.DEBUG)
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+        logger.addHandler(handler)
 
 
 def _show_warning(message: Warning | str, *where: object) -> None:
@@ -87,6 +102,11 @@ def _parser() -> argparse.ArgumentParser:
         description="MixFormerV2 visual tracking on edge devices.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        help="say on stderr what is done, and where in the code a failure comes from",
     )
     parser.add_argument("--version", action="version", version=f"edge-tracker {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)

@@ -82,7 +82,11 @@ def diagnose() -> Diagnosis:
         packages=tuple(
             find_package(module, names) for module, names in packages_of_interest().items()
         ),
-        backends=tuple(status_of(backend) for backend in choice.BACKENDS),
+        # What any machine can install comes first.
+        backends=tuple(
+            status_of(backend)
+            for backend in sorted(choice.BACKENDS, key=lambda backend: backend.device_bound)
+        ),
     )
 
 

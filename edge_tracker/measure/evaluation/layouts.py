@@ -56,6 +56,10 @@ _UAV123_PARTS = {
 }
 
 
+class MixedLayouts(DatasetError):
+    """A folder in which several layouts stand side by side."""
+
+
 @dataclass(frozen=True)
 class SequenceFolder:
     """One sequence of a data set, found but not read.
@@ -144,7 +148,7 @@ def _find_folders(dataset: Path, layout: str | None) -> list[SequenceFolder]:
             continue
         if layout is None and len(layouts) > 1:
             examples = ", ".join(f"{f.name} looks like {found}" for found, f in layouts.items())
-            raise DatasetError(
+            raise MixedLayouts(
                 f"data set {dataset} mixes layouts: {examples}; name the right one with --layout"
             )
         chosen = layout or next(iter(layouts))

@@ -66,7 +66,9 @@ def test_what_calibrates_or_judges_is_not_overwritten(
     precious.write_bytes(b"precious")
     inputs = {"calibration": tmp_path, "judge-on": tmp_path, read: precious}
     options = [part for name, path in inputs.items() for part in (f"--{name}", path)]
-    for output in (precious, tmp_path / "000.jpg"):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "link.json").symlink_to(precious)
+    for output in (precious, tmp_path / "results" / ".." / "000.jpg", tmp_path / "link.json"):
         error = failure(
             *(capsys, "convert", "a.pth", "-o", tmp_path / "b", "--precision", "int8"),
             *(*options, "--json", output),

@@ -63,9 +63,9 @@ def test_this_machine() -> None:
     assert versions["numpy"] == metadata.version("numpy")
     assert list(versions) == list(doctor.packages_of_interest())
     assert [status.backend for status in diagnosis.backends] == [
-        "tensorrt",
         "openvino",
         "onnxruntime",
+        "tensorrt",
     ]
     for status in diagnosis.backends:
         assert status.found

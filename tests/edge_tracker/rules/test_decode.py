@@ -46,4 +46,3 @@ def test_decoding_is_the_expectation_and_standard_deviation(seed: int, bins: int
         spread = sum((i / bins - expected) ** 2 * float(p) for i, p in enumerate(probs[edge]))
         assert mean[edge] == pytest.approx(expected)
         assert std[edge] == pytest.approx(spread**0.5, rel=1e-4)
-    assert ((mean >= 0) & (mean < 1)).all()
