@@ -7,6 +7,7 @@ same held-out samples. Stages that are already done are not trained again.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,23 +18,13 @@ from rich.table import Table
 from distillation.data.batches import Batch
 from distillation.networks.building import build_trained
 from distillation.recipes.named import named_recipe
-from distillation.recipes.recipe import Recipe
+from distillation.recipes.recipe import Recipe, SourceKind
 from distillation.training.curves import VALIDATION_PREFIX, draw_comparison
 from distillation.training.run_folder import CHECKPOINT, LOG
 from distillation.training.train import train
-from distillation.training.validation import open_validation, validate
+from distillation.training.validation import open_validation, validate_all
 
 HELD_OUT_SAMPLES = 2048
-
-#: The question that a comparison answers, and its stages with their names in the picture.
-COMPARISONS = {
-    "sparse student": {"tiny_alone": "trained alone", "tiny_sparse": "distilled"},
-    "four layers to two": {"tiny_at_once": "dropped at once", "tiny_prune": "faded out"},
-    "teacher of two layers": {
-        "tiny_direct": "four layers, twice the steps",
-        "tiny_3_to_2": "three layers, trained between",
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -45,69 +36,151 @@ class Stage:
     teacher: str | None
 
 
-STAGES = (
-    Stage("tiny_teacher", None, None),
-    Stage("tiny_alone", "tiny_teacher", None),
-    Stage("tiny_sparse", "tiny_teacher", "tiny_teacher"),
-    Stage("tiny_at_once", "tiny_sparse", "tiny_sparse"),
-    Stage("tiny_prune", "tiny_sparse", "tiny_sparse"),
-    Stage("tiny_direct", "tiny_sparse", "tiny_sparse"),
-    Stage("tiny_to_3", "tiny_sparse", "tiny_sparse"),
-    Stage("tiny_3_to_2", "tiny_to_3", "tiny_to_3"),
-    Stage("tiny_mlp", "tiny_prune", "tiny_sparse"),
-    Stage("tiny_score", "tiny_mlp", None),
-)
+@dataclass(frozen=True)
+class Chain:
+    """stages: in the order of training. comparisons: by question, stages and their names in the
+    picture; measured: which of the figures of validation it shows.
+    """
+
+    stages: tuple[Stage, ...]
+    comparisons: dict[str, dict[str, str]]
+    measured: str
 
 
-def run_ablation(images: Path, start: Path, output: Path, validate_every_steps: int) -> None:
-    """Train all stages into folders of their names, and draw the comparisons."""
-    for stage in STAGES:
+CHAINS = {
+    "tiny": Chain(
+        (
+            Stage("tiny_teacher", None, None),
+            Stage("tiny_alone", "tiny_teacher", None),
+            Stage("tiny_sparse", "tiny_teacher", "tiny_teacher"),
+            Stage("tiny_at_once", "tiny_sparse", "tiny_sparse"),
+            Stage("tiny_prune", "tiny_sparse", "tiny_sparse"),
+            Stage("tiny_direct", "tiny_sparse", "tiny_sparse"),
+            Stage("tiny_to_3", "tiny_sparse", "tiny_sparse"),
+            Stage("tiny_3_to_2", "tiny_to_3", "tiny_to_3"),
+            Stage("tiny_mlp", "tiny_prune", "tiny_sparse"),
+            Stage("tiny_score", "tiny_mlp", None),
+        ),
+        {
+            "sparse student": {"tiny_alone": "trained alone", "tiny_sparse": "distilled"},
+            "four layers to two": {"tiny_at_once": "dropped at once", "tiny_prune": "faded out"},
+            "teacher of two layers": {
+                "tiny_direct": "four layers, twice the steps",
+                "tiny_3_to_2": "three layers, trained between",
+            },
+        },
+        "iou",
+    ),
+    "stem": Chain(
+        (
+            Stage("stem_12", None, None),
+            Stage("stem_12_to_8", "stem_12", "stem_12"),
+            Stage("stem_8", "stem_12_to_8", "stem_12"),
+            Stage("stem_8_to_4", "stem_8", "stem_8"),
+            Stage("stem_4", "stem_8_to_4", "stem_8"),
+            Stage("stem_alone", None, None),
+        ),
+        {
+            "four layers": {
+                "stem_8_to_4": "faded out of eight",
+                "stem_4": "then fine-tuned",
+                "stem_alone": "trained alone",
+            }
+        },
+        "iou_tracks",
+    ),
+}
+
+
+def run_ablation(
+    chain: Chain,
+    data: dict[SourceKind, Path],
+    start: Path,
+    output: Path,
+    *,
+    workers: int,
+    validate_every_steps: int,
+) -> None:
+    """Train all stages into folders of their names, and draw the comparisons.
+
+    start: a checkpoint, or for a chain over a stem, what to take the stem's weights from.
+    """
+    for stage in chain.stages:
         recipe = named_recipe(stage.recipe)
+        initial = None if stage.initial is None else output / stage.initial / CHECKPOINT
+        over_stem = recipe.student.stem is not None
         train(
             recipe,
-            {"synthetic": images},
+            data,
             output / stage.recipe,
-            initial=start if stage.initial is None else output / stage.initial / CHECKPOINT,
+            initial=start if initial is None and not over_stem else initial,
+            stem=start if initial is None and over_stem else None,
             teacher=None if stage.teacher is None else output / stage.teacher / CHECKPOINT,
+            workers=workers,
             validate_every_steps=validate_every_steps,
         )
     groups = {
         title: {label: output / recipe / LOG for recipe, label in stages.items()}
-        for title, stages in COMPARISONS.items()
+        for title, stages in chain.comparisons.items()
     }
-    draw_comparison(groups, VALIDATION_PREFIX + "iou", output / "comparison.png")
+    draw_comparison(groups, VALIDATION_PREFIX + chain.measured, output / "comparison.png")
 
 
-def measure(checkpoint: Path, recipe: Recipe, held_out: Batch) -> dict[str, float]:
+def measure(
+    checkpoint: Path, recipe: Recipe, held_out: Mapping[SourceKind, Batch]
+) -> dict[str, float]:
     network = build_trained(replace(recipe, removed_blocks=()), checkpoint)
-    return validate(network, held_out, torch.device("cpu"))
+    return validate_all(network, held_out, torch.device("cpu"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--chain", choices=CHAINS, default="tiny")
     parser.add_argument("--images", type=Path, required=True, help="to render from")
-    parser.add_argument("--start", type=Path, required=True, help="checkpoint of nano geometry")
-    parser.add_argument("-o", "--output", type=Path, default=Path("runs/ablation"))
+    parser.add_argument("--tracks", type=Path, help="real tracks, for the chain over a stem")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        required=True,
+        help="checkpoint of nano geometry; for the chain over a stem, of the stem",
+    )
+    parser.add_argument("-o", "--output", type=Path, help="default: runs/ablation_CHAIN")
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--validate-every", type=int, default=100, metavar="STEPS")
     options = parser.parse_args()
-    run_ablation(options.images, options.start, options.output, options.validate_every)
-    table = Table("stage", "layers", "MLP", "steps", "validation IoU", "score ROC AUC")
-    for stage in STAGES:
+    chain = CHAINS[options.chain]
+    data: dict[SourceKind, Path] = {"synthetic": options.images}
+    if options.chain == "stem":
+        if options.tracks is None:
+            parser.error("the chain over a stem needs --tracks")
+        data["tracks"] = options.tracks
+    output = options.output or Path("runs") / f"ablation_{options.chain}"
+    run_ablation(
+        chain,
+        data,
+        options.start,
+        output,
+        workers=options.workers,
+        validate_every_steps=options.validate_every,
+    )
+    table = Table("stage", "layers", "MLP", "steps", "held-out IoU", "score ROC AUC")
+    for stage in chain.stages:
         recipe = named_recipe(stage.recipe)
-        (held_out,) = open_validation(
-            recipe, {"synthetic": options.images}, HELD_OUT_SAMPLES
-        ).values()
-        measured = measure(options.output / stage.recipe / CHECKPOINT, recipe, held_out)
-        auc = measured.get(VALIDATION_PREFIX + "score_auc")
+        held_out = open_validation(recipe, data, HELD_OUT_SAMPLES)
+        measured = measure(output / stage.recipe / CHECKPOINT, recipe, held_out)
         table.add_row(
             stage.recipe,
             str(recipe.student.depth),
             str(recipe.student.mlp_hidden),
             str(recipe.steps),
-            f"{measured[VALIDATION_PREFIX + 'iou']:.3f}",
-            "" if auc is None else f"{auc:.3f}",
+            f"{measured[VALIDATION_PREFIX + chain.measured]:.3f}",
+            _shown(measured.get(VALIDATION_PREFIX + chain.measured.replace("iou", "score_auc"))),
         )
     Console().print(table)
+
+
+def _shown(auc: float | None) -> str:
+    return "" if auc is None else f"{auc:.3f}"
 
 
 if __name__ == "__main__":

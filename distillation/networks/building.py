@@ -115,7 +115,7 @@ def build_teacher(recipe: Recipe, path: Path | None) -> MixFormerV2 | MixViT | N
             )
         sizes = {name: getattr(recipe.student, name) for name in IMAGE_SIZES}
         teacher = MixFormerV2(replace(found, **sizes))
-        start_from(teacher, state)
+        start_from(teacher, state, learned_positions=recipe.learned_positions)
     for student_block, teacher_block in recipe.feature_pairs:
         if student_block >= recipe.training_depth or teacher_block >= teacher.spec.depth:
             raise RecipeError(

@@ -7,6 +7,7 @@ A name is FAMILY_STAGE, in the order in which the stages follow each other:
     base_finetune -> small_prune -> small_finetune -> small_mlp -> small_score
     nano -> nano_score
     stem -> stem_tune
+    stem_12 -> stem_12_to_8 -> stem_8 -> stem_8_to_4 -> stem_4
     tiny_teacher -> tiny_sparse -> tiny_prune -> tiny_mlp -> tiny_score
 """
 
@@ -35,6 +36,12 @@ def epochs(count: int) -> int:
     """Steps of so many epochs of the paper."""
     return count * 60_000 // PAPER_BATCH
 
+
+#: Whose streams should agree: (student's block, teacher's), while blocks fade out and after.
+PRUNED_TO_8 = ((2, 2), (5, 5), (8, 8), (11, 11))
+RENUMBERED_8 = ((1, 2), (3, 5), (5, 8), (7, 11))
+PRUNED_TO_4 = ((1, 1), (3, 3), (5, 5), (7, 7))
+RENUMBERED_4 = ((0, 1), (1, 3), (2, 5), (3, 7))
 
 #: Steps of a tiny stage; those that start anew, and the one compared with two stages, have twice.
 TINY_STEPS = 120
@@ -116,7 +123,8 @@ _STEM = replace(
     loss=replace(_DENSE_HELP, score=1.0),
     data=("synthetic", "tracks"),
     data_weights=(1.0, 1.0),
-    steps=5000,
+    sample_uses=2,
+    steps=4000,
     batch_size=1024,
     learning_rate_backbone=8e-4,
     learning_rate_head=8e-4,
@@ -132,9 +140,6 @@ def _recipes() -> list[Recipe]:
     base12 = replace(BASE, depth=12)
     small8 = replace(SMALL, depth=8, mlp_hidden=BASE.mlp_hidden)
     small4 = replace(small8, depth=4)
-    pruned_to_8 = ((2, 2), (5, 5), (8, 8), (11, 11))
-    pruned_to_4 = ((1, 1), (3, 3), (5, 5), (7, 7))
-    renumbered_4 = ((0, 1), (1, 3), (2, 5), (3, 7))
     prune = replace(_PAPER, prune_steps=epochs(40), steps=epochs(40))
     return [
         replace(_PAPER, name="base_teacher", student=base12, trained="corner_teacher"),
@@ -144,13 +149,13 @@ def _recipes() -> list[Recipe]:
             name="base_prune",
             loss=DISTIL_EDGES_AND_FEATURES,
             removed_blocks=(0, 3, 6, 9),
-            feature_pairs=pruned_to_8,
+            feature_pairs=PRUNED_TO_8,
         ),
         replace(
             _PAPER,
             name="base_finetune",
             loss=DISTIL_EDGES_AND_FEATURES,
-            feature_pairs=((1, 2), (3, 5), (5, 8), (7, 11)),
+            feature_pairs=RENUMBERED_8,
         ),
         replace(_PAPER_SCORE, name="base_score"),
         replace(
@@ -159,21 +164,21 @@ def _recipes() -> list[Recipe]:
             student=small4,
             loss=DISTIL_EDGES_AND_FEATURES,
             removed_blocks=(0, 2, 4, 6),
-            feature_pairs=pruned_to_4,
+            feature_pairs=PRUNED_TO_4,
         ),
         replace(
             _PAPER,
             name="small_finetune",
             student=small4,
             loss=DISTIL_EDGES_AND_FEATURES,
-            feature_pairs=renumbered_4,
+            feature_pairs=RENUMBERED_4,
         ),
         replace(
             _PAPER,
             name="small_mlp",
             student=SMALL,
             loss=DISTIL_EDGES_AND_FEATURES,
-            feature_pairs=renumbered_4,
+            feature_pairs=RENUMBERED_4,
         ),
         replace(_PAPER_SCORE, name="small_score", student=SMALL),
         _NANO,
@@ -197,7 +202,41 @@ def _recipes() -> list[Recipe]:
             learning_rate_muon=5e-4,
             learning_rate_stem=2e-5,
         ),
+        *_stem_chain(),
         *_tiny_recipes(),
+    ]
+
+
+def _stem_chain() -> list[Recipe]:
+    """The paper's chain over a stem, a twentieth of `stem` a stage, and what it is compared with.
+
+    A step counts the layers that it trains, and a third of those that only teach. The network
+    trained alone is given as much as the chain costs.
+    """
+    stage = replace(_STEM, steps=_STEM.steps // 20, warmup_steps=10)
+    taught = replace(stage, loss=replace(_STEM.loss, teacher=2.0, features=0.2))
+    spec8, spec12 = (replace(STEM_NANO, depth=depth) for depth in (8, 12))
+    cost = (12 + (12 + 4) + (8 + 4) + (8 + 8 / 3) + (4 + 8 / 3)) / 4
+    return [
+        replace(stage, name="stem_12", student=spec12),
+        replace(
+            taught,
+            name="stem_12_to_8",
+            student=spec8,
+            removed_blocks=(0, 3, 6, 9),
+            prune_steps=stage.steps // 2,
+            feature_pairs=PRUNED_TO_8,
+        ),
+        replace(taught, name="stem_8", student=spec8, feature_pairs=RENUMBERED_8),
+        replace(
+            taught,
+            name="stem_8_to_4",
+            removed_blocks=(0, 2, 4, 6),
+            prune_steps=stage.steps // 2,
+            feature_pairs=PRUNED_TO_4,
+        ),
+        replace(taught, name="stem_4", feature_pairs=RENUMBERED_4),
+        replace(stage, name="stem_alone", steps=round(cost * stage.steps)),
     ]
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
-from distillation.ablation import COMPARISONS, STAGES
+from distillation.ablation import CHAINS, Chain
 from distillation.recipes.named import named_recipe
 from distillation.training.curves import draw_comparison, draw_curves
 
@@ -50,19 +51,31 @@ def test_runs_are_drawn_side_by_side(tmp_path: Path) -> None:
     assert ink(tmp_path / "both.png").sum() > ink(tmp_path / "alone.png").sum() > 0
 
 
-def test_stages_follow_those_that_they_start_from() -> None:
+@pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
+def test_stages_follow_those_that_they_start_from(chain: Chain) -> None:
     done: set[str | None] = {None}
-    for stage in STAGES:
+    for stage in chain.stages:
         assert stage.initial in done
         assert stage.teacher in done
         loss = named_recipe(stage.recipe).loss
         assert bool(loss.teacher) == (stage.teacher is not None)
         done.add(stage.recipe)
-    assert done.issuperset(recipe for group in COMPARISONS.values() for recipe in group)
+    assert done.issuperset(recipe for group in chain.comparisons.values() for recipe in group)
+
+
+def test_a_network_alone_is_trained_for_as_much_as_its_chain_costs() -> None:
+    """In layers that are run forwards and backwards; forwards alone is a third of that."""
+    cost = 0.0
+    for stage in CHAINS["stem"].stages[:-1]:
+        recipe = named_recipe(stage.recipe)
+        teaching = named_recipe(stage.teacher).student.depth if stage.teacher else 0
+        cost += recipe.steps * (recipe.training_depth + teaching / 3)
+    alone = named_recipe("stem_alone")
+    assert alone.steps * alone.student.depth == pytest.approx(cost, rel=0.01)
 
 
 def test_compared_stages_have_the_same_budget() -> None:
-    for stages in list(COMPARISONS.values())[:2]:
+    for stages in list(CHAINS["tiny"].comparisons.values())[:2]:
         one, other = (named_recipe(name) for name in stages)
         assert (one.steps, one.batch_size, one.seed) == (other.steps, other.batch_size, other.seed)
     direct, to_3, to_2 = map(named_recipe, ("tiny_direct", "tiny_to_3", "tiny_3_to_2"))

@@ -15,7 +15,7 @@ import torch
 
 from distillation.data.batches import Batches
 from distillation.data.opening import open_source
-from distillation.networks.building import build_trained
+from distillation.networks.building import build_teacher, build_trained
 from distillation.networks.stem_features import StemFeatures
 from distillation.recipes.recipe import Recipe, RecipeError, recipe_from_dict, recipe_to_dict
 from distillation.training.objective import Objective, pretrained_stem
@@ -200,3 +200,18 @@ def test_sigterm_to_the_whole_group_saves_as_ctrl_c_does(
     assert "was stopped after step" in errors
     assert "DataLoader worker" not in errors
     assert load_network(run / "checkpoint.pth.tar").spec == FROZEN.student
+
+
+def test_a_teacher_keeps_the_positions_that_it_learnt(start: Path, tmp_path: Path) -> None:
+    network = load_network(start)
+    with torch.no_grad():
+        network.backbone.pos_embed_s.add_(1.0)
+    path = tmp_path / "teacher.pth.tar"
+    torch.save({"net": network.state_dict(), "num_heads": SPEC.num_heads}, path)
+    distil = replace(FROZEN, loss=replace(FROZEN.loss, teacher=1.0))
+    teacher = build_teacher(distil, path)
+    assert teacher is not None
+    torch.testing.assert_close(teacher.backbone.pos_embed_s, network.backbone.pos_embed_s)
+    fixed = build_teacher(replace(distil, learned_positions=False), path)
+    assert fixed is not None
+    assert not torch.allclose(fixed.backbone.pos_embed_s, network.backbone.pos_embed_s)
