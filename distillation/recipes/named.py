@@ -214,28 +214,30 @@ def _stem_chain() -> list[Recipe]:
     trained alone is given as much as the chain costs.
     """
     stage = replace(_STEM, steps=_STEM.steps // 20, warmup_steps=10)
-    taught = replace(stage, loss=replace(_STEM.loss, teacher=2.0, features=0.2))
+    loss = replace(_STEM.loss, teacher=2.0, features=0.2)
     spec8, spec12 = (replace(STEM_NANO, depth=depth) for depth in (8, 12))
     cost = (12 + (12 + 4) + (8 + 4) + (8 + 8 / 3) + (4 + 8 / 3)) / 4
     return [
         replace(stage, name="stem_12", student=spec12),
         replace(
-            taught,
+            stage,
+            loss=loss,
             name="stem_12_to_8",
             student=spec8,
             removed_blocks=(0, 3, 6, 9),
             prune_steps=stage.steps // 2,
             feature_pairs=PRUNED_TO_8,
         ),
-        replace(taught, name="stem_8", student=spec8, feature_pairs=RENUMBERED_8),
+        replace(stage, loss=loss, name="stem_8", student=spec8, feature_pairs=RENUMBERED_8),
         replace(
-            taught,
+            stage,
+            loss=loss,
             name="stem_8_to_4",
             removed_blocks=(0, 2, 4, 6),
             prune_steps=stage.steps // 2,
             feature_pairs=PRUNED_TO_4,
         ),
-        replace(taught, name="stem_4", feature_pairs=RENUMBERED_4),
+        replace(stage, loss=loss, name="stem_4", feature_pairs=RENUMBERED_4),
         replace(stage, name="stem_alone", steps=round(cost * stage.steps)),
     ]
 
