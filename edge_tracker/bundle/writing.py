@@ -404,7 +404,7 @@ def _remove_empty_folders(folder: Path) -> None:
 
 def _remove_what_killed_runs_left(real: Path, target: Path) -> None:
     """Nobody else is writing `target`: its lock is ours."""
-    ours = re.compile(re.escape(f".{target.name}.") + r"[a-z0-9_]{8}\.(part|version|part\.link)")
+    ours = _names_of_ours(target)
     for path in {*real.parent.iterdir(), *target.parent.iterdir()} - {real}:
         if ours.fullmatch(path.name):
             if path.is_symlink():

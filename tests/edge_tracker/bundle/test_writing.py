@@ -187,6 +187,7 @@ def test_what_killed_runs_left_is_removed_and_what_only_looks_so_is_not(tmp_path
     alike = tmp_path / ".b.wwwwwwww.part"
     alike.mkdir()
     (alike / "thesis.txt").write_text("mine")
+    (tmp_path / ".b.eeeeeeee.version.link").symlink_to("b")
     replace_with(NEW, target)
     assert whole(target)
     assert names(tmp_path) == [".b.wwwwwwww.part", "b", "b.kept-qqqqqqqq"]
