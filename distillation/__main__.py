@@ -52,6 +52,7 @@ def _train(options: argparse.Namespace, console: Console) -> None:
         teacher=options.teacher,
         convolutional_teacher=options.convolutional_teacher,
         workers=options.workers,
+        compiled=options.compile,
         save_every_steps=options.save_every,
         validate_every_steps=options.validate_every,
     )
@@ -112,6 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--workers", type=int, default=1, help="processes that prepare samples")
     parser.add_argument("--threads", type=int, help="CPU threads of the training itself")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the step first: minutes, for a long run"
+    )
     parser.add_argument("--save-every", type=int, default=500, metavar="STEPS")
     parser.add_argument("--validate-every", type=int, default=0, metavar="STEPS")
     parser.add_argument("--frames", type=int, help="evaluate: of each sequence at most")

@@ -65,15 +65,16 @@ def train(
     save_every_steps: int = 500,
     validate_every_steps: int = 0,
     stop_at_step: int | None = None,
+    compiled: bool = False,
 ) -> Path:
     """Train as the recipe says, or go on with the run in `output`; -> the checkpoint.
 
     data: a folder for each kind that the recipe names. initial: weights to start from. stem: only a
-    convolutional stem's. teacher: a
-    MixViT or MixFormerV2. convolutional_teacher: an ONNX backbone. stop_at_step leaves a run that
-    the same call resumes; so do SIGTERM and SIGINT, which end in a KeyboardInterrupt. Written to
-    `output`: the checkpoint in the official layout, the state to resume from, a log of JSON lines,
-    and a picture of the curves.
+    convolutional stem's. teacher: a MixViT or MixFormerV2. convolutional_teacher: an ONNX backbone.
+    stop_at_step leaves a run that the same call resumes; so do SIGTERM and SIGINT, which end in a
+    KeyboardInterrupt. compiled: through torch.compile, which takes minutes at the start and a C++
+    compiler. Written to `output`: the checkpoint in the official layout, the state to resume from,
+    a log of JSON lines, and a picture of the curves.
 
     Raises RecipeError, DatasetError or CheckpointError before anything is trained or written.
 
@@ -99,6 +100,8 @@ def train(
     if validate_every_steps and rank == 0:
         held_out = open_validation(recipe, data)
     wrapped: nn.Module = nn.parallel.DistributedDataParallel(objective) if world > 1 else objective
+    if compiled:
+        wrapped = torch.compile(wrapped)  # type: ignore[assignment]
     batches = Batches(
         source,
         recipe.batch_size,
