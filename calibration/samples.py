@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tracker.atomic_file import replacing
 from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.errors import CalibrationError
-from edge_tracker.npz import read_npz
-from edge_tracker.untrusted import reading
+from edge_tracker.files.atomic_file import replacing
+from edge_tracker.files.npz import read_npz
+from edge_tracker.files.untrusted import reading
 
 #: Fewer tell too little about the range of an activation.
 MIN_SAMPLES = 32

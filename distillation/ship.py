@@ -8,7 +8,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from distillation.training.run_folder import tracking_search_factor
-from edge_tracker.atomic_file import replacing
+from edge_tracker.files.atomic_file import replacing
 from mixformerv2.checkpoint import build_network, read_checkpoint
 
 

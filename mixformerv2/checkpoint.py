@@ -21,7 +21,7 @@ from torch import Tensor
 
 from edge_tracker.bundle.spec import MOST, STEM_STRIDE, ConvStem, ModelSpec, StemStage, check_bounds
 from edge_tracker.errors import CheckpointError
-from edge_tracker.untrusted import short
+from edge_tracker.files.untrusted import short
 from mixformerv2.find_weights import find_weights
 from mixformerv2.model import MixFormerV2
 from mixformerv2.pickle_machine import Inert, StoredTensor

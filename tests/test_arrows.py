@@ -13,8 +13,7 @@ from tests.helpers.places import REPOSITORY
 #: From the ground up. Rooms on one floor do not see each other.
 FLOORS = (
     "edge_tracker.errors edge_tracker.version",
-    "edge_tracker.options edge_tracker.atomic_file edge_tracker.hardware "
-    "edge_tracker.atomic_folder edge_tracker.npz edge_tracker.untrusted",
+    "edge_tracker.options edge_tracker.files edge_tracker.hardware",
     "edge_tracker.rules",
     "edge_tracker.bundle",
     "edge_tracker.backends",
@@ -84,6 +83,22 @@ def test_an_arrow_that_is_turned_round_is_noticed() -> None:
         ("edge_tracker.tracker", "edge_tracker"),
     ):
         assert wrong_arrows({module: {imported}}) == [f"{module} imports {imported}"]
+
+
+def test_the_runtime_keeps_few_rooms_and_few_arrows_between_them() -> None:
+    def room(module: str) -> str:
+        return ".".join(module.split(".")[:2])
+
+    arrows = {
+        (room(module), room(imported))
+        for module, targets in ARROWS.items()
+        for imported in targets
+        if module.startswith("edge_tracker") and imported.startswith("edge_tracker")
+    }
+    between = {(one, other) for one, other in arrows if one != other}
+    rooms = {room for pair in between for room in pair}
+    assert len(rooms) <= 15, sorted(rooms)
+    assert len(between) <= 50, len(between)
 
 
 def test_no_two_files_import_each_other() -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from distillation.data.drawing import as_pixels
 from distillation.data.images import image_paths, read_image
 from edge_tracker.errors import DatasetError
-from edge_tracker.untrusted import reading
+from edge_tracker.files.untrusted import reading
 
 MASK_SUFFIX = "_mask"
 #: Smaller pieces hold too little to be recognised again.

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from distillation.recipes.recipe import SourceKind
 from edge_tracker.errors import DatasetError
+from edge_tracker.files.untrusted import read_json, reading
 from edge_tracker.measure.evaluation.ground_truth import read_sequence
 from edge_tracker.measure.evaluation.layouts import find_sequences
-from edge_tracker.untrusted import read_json, reading
 
 #: A box with a shorter side shows too little to learn from.
 MIN_SIDE_PX = 5.0

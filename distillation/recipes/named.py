@@ -24,7 +24,7 @@ from distillation.recipes.recipe import (
     SourceKind,
     recipe_from_dict,
 )
-from edge_tracker.untrusted import read_json, reading
+from edge_tracker.files.untrusted import read_json, reading
 from mixformerv2.geometries import BASE, NANO, SMALL, STEM_NANO
 
 #: An epoch of the paper is 60,000 samples; a batch 256 of them.

@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from distillation.recipes.recipe import RecipeError
-from edge_tracker.atomic_file import replacing
-from edge_tracker.untrusted import reading
+from edge_tracker.files.atomic_file import replacing
+from edge_tracker.files.untrusted import reading
 
 #: In a log line, these are neither losses nor measurements.
 OTHER_KEYS = ("step", "learning_rate_factor", "samples_per_s")

@@ -11,9 +11,9 @@ from torch.optim import Optimizer
 from distillation.networks.surgery import drop_blocks
 from distillation.recipes.recipe import Recipe, RecipeError, recipe_from_dict, recipe_to_dict
 from distillation.training.objective import Objective
-from edge_tracker.atomic_file import replacing
 from edge_tracker.errors import CheckpointError
-from edge_tracker.untrusted import reading
+from edge_tracker.files.atomic_file import replacing
+from edge_tracker.files.untrusted import reading
 from mixformerv2.checkpoint import Checkpoint
 from mixformerv2.stored_entries import SAVE_WEIGHTS
 

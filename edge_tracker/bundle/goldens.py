@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from edge_tracker.bundle.contract import EDGE_PROBS, SCORE, SEARCH, TEMPLATES
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BundleError
-from edge_tracker.npz import read_npz
-from edge_tracker.untrusted import reading
+from edge_tracker.files.npz import read_npz
+from edge_tracker.files.untrusted import reading
 
 GOLDEN = "golden.npz"
 MOST_BYTES = 1 << 30

@@ -23,8 +23,8 @@ from edge_tracker.bundle.manifest import (
 )
 from edge_tracker.bundle.spec import ModelSpec, spec_from_dict
 from edge_tracker.errors import BundleError
+from edge_tracker.files.untrusted import read_json, reading, short
 from edge_tracker.options import TrackerOptions
-from edge_tracker.untrusted import read_json, reading, short
 
 _log = logging.getLogger(__name__)
 

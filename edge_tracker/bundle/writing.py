@@ -14,10 +14,10 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from edge_tracker.atomic_folder import exchange, only_writer, write_through
 from edge_tracker.bundle.manifest import FORMAT, MANIFEST
 from edge_tracker.bundle.opening import sha256_of
-from edge_tracker.untrusted import harmless
+from edge_tracker.files.atomic_folder import exchange, only_writer, write_through
+from edge_tracker.files.untrusted import harmless
 
 _log = logging.getLogger("edge_tracker")
 

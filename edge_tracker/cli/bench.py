@@ -16,7 +16,7 @@ from edge_tracker.cli.arguments import (
     width_x_height,
 )
 from edge_tracker.errors import EdgeTrackerError
-from edge_tracker.untrusted import harmless, read_json, reading
+from edge_tracker.files.untrusted import harmless, read_json, reading
 
 if TYPE_CHECKING:
     from edge_tracker.measure.bench.advice import Comparison

@@ -12,7 +12,7 @@ from edge_tracker.cli.arguments import (
     add_subcommand,
     positive_int,
 )
-from edge_tracker.untrusted import harmless
+from edge_tracker.files.untrusted import harmless
 
 EXAMPLES = """\
   edge-tracker calibrate small.bundle sequences -o samples.npz

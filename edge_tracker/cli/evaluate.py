@@ -16,7 +16,7 @@ from edge_tracker.cli.arguments import (
     names,
     positive_int,
 )
-from edge_tracker.untrusted import harmless
+from edge_tracker.files.untrusted import harmless
 
 if TYPE_CHECKING:
     from edge_tracker.measure.evaluation.contenders import Contender

@@ -24,7 +24,7 @@ from edge_tracker.cli import (
 )
 from edge_tracker.cli.arguments import refuse_bad_outputs
 from edge_tracker.errors import EdgeTrackerError
-from edge_tracker.untrusted import harmless
+from edge_tracker.files.untrusted import harmless
 from edge_tracker.version import __version__
 
 EPILOG = """\

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_tracker.atomic_file import replacing
 from edge_tracker.errors import BundleError
-from edge_tracker.untrusted import harmless, reading
+from edge_tracker.files.atomic_file import replacing
+from edge_tracker.files.untrusted import harmless, reading
 
 if TYPE_CHECKING:
     from edge_tracker.bundle.manifest import Artefact

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import cv2
 
-from edge_tracker.atomic_file import replacing
 from edge_tracker.errors import VideoError
+from edge_tracker.files.atomic_file import replacing
 from edge_tracker.rules.crop import Image
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_tracker.atomic_file import replacing
+from edge_tracker.files.atomic_file import replacing
 from edge_tracker.rules.boxes import Box
 from edge_tracker.rules.crop import Image
 from edge_tracker.tracker import EdgeTracker, TrackResult

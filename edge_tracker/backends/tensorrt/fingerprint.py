@@ -14,8 +14,8 @@ from edge_tracker.backends.tensorrt.module import installed_modules, load_module
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BundleError, EngineMismatch
+from edge_tracker.files.untrusted import read_json, reading
 from edge_tracker.hardware import CudaDevice, Nvidia
-from edge_tracker.untrusted import read_json, reading
 
 ENGINE_JSON = "engine.json"
 

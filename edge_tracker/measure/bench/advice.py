@@ -10,6 +10,7 @@ from typing import Any
 from edge_tracker.backends import choice
 from edge_tracker.bundle.manifest import PRECISIONS
 from edge_tracker.errors import EdgeTrackerError
+from edge_tracker.files.untrusted import short
 from edge_tracker.measure.bench.machine import MachineState
 from edge_tracker.measure.bench.report import (
     BenchReport,
@@ -17,7 +18,6 @@ from edge_tracker.measure.bench.report import (
     OtherLoad,
     Recommendation,
 )
-from edge_tracker.untrusted import short
 
 #: Of a p99, so many samples have to lie above it.
 TAIL_SAMPLES = 5

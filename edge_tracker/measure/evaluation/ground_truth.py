@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tracker.errors import DatasetError, VideoError
+from edge_tracker.files.untrusted import reading
 from edge_tracker.measure.evaluation.layouts import SequenceFolder
 from edge_tracker.rules.boxes import MOST_PX, Box
 from edge_tracker.rules.crop import Image
-from edge_tracker.untrusted import reading
 from edge_tracker.video.frames import is_image_name, natural_key, read_image
 
 Boxes = NDArray[np.float64]

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_tracker.atomic_file import replacing
 from edge_tracker.errors import DatasetError
+from edge_tracker.files.atomic_file import replacing
+from edge_tracker.files.untrusted import read_json, reading
 from edge_tracker.measure.evaluation.ground_truth import FIRST_PIXEL, AnnotatedSequence
 from edge_tracker.measure.evaluation.one_pass import RESULT_DECIMALS, Trajectory
 from edge_tracker.rules.boxes import MOST_PX
-from edge_tracker.untrusted import read_json, reading
 
 CONDITIONS = "conditions.json"
 

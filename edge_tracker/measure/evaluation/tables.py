@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_tracker.files.untrusted import harmless
 from edge_tracker.hardware import read_cpu
 from edge_tracker.measure.evaluation.metrics import (
     CENTRE_THRESHOLDS_PX,
@@ -19,7 +20,6 @@ from edge_tracker.measure.evaluation.metrics import (
     Scores,
 )
 from edge_tracker.measure.evaluation.result import Evaluation
-from edge_tracker.untrusted import harmless
 from edge_tracker.version import __version__
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from edge_tracker.atomic_folder import exchange, only_writer
 from edge_tracker.bundle import writing
 from edge_tracker.bundle.writing import (
     UNFINISHED,
@@ -24,6 +23,7 @@ from edge_tracker.bundle.writing import (
     replacing_folder,
 )
 from edge_tracker.errors import BundleError
+from edge_tracker.files.atomic_folder import exchange, only_writer
 from tests.helpers.bundle_stubs import contents, stub_bundle, whole
 
 OLD = {"onnx/fp32/search.onnx": b"old search", "golden.npz": b"old golden"}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_tracker.atomic_file import replacing
+from edge_tracker.files.atomic_file import replacing
 
 
 def test_the_file_takes_its_name_at_the_end(tmp_path: Path) -> None:
