@@ -25,12 +25,11 @@ from benchmarks.interleaved import median_ratio, time_in_turn
 from benchmarks.whole_network import export_uncut
 from calibration.quantise import quantise_openvino
 from calibration.samples import CalibrationSamples
-from converters.artefacts import describe_artefact
 from converters.convert import convert_checkpoint
+from converters.draft import Draft, describe_artefact
 from edge_tracker import Bundle, EdgeTracker, open_bundle
 from edge_tracker.backends.choice import open_graphs
 from edge_tracker.bundle.goldens import load_golden
-from edge_tracker.bundle.writing import write_manifest
 from edge_tracker.options import TrackerOptions
 from edge_tracker.video.rendered_clip import render_clip
 from mixformerv2.geometries import GEOMETRIES
@@ -61,9 +60,15 @@ def make_bundle(network: MixFormerV2, folder: Path) -> Bundle:
     samples = CalibrationSamples(golden.templates, golden.search, {})
     onnx_folder = bundle.path / "onnx" / "fp32"
     quantise_openvino(onnx_folder, bundle.path / "openvino" / "int8", samples, (), {})
-    entry = describe_artefact(bundle.path, "openvino", "int8")
-    manifest = {**bundle.manifest, "artefacts": [*bundle.manifest["artefacts"], entry]}
-    write_manifest(bundle.path, manifest)
+    int8 = describe_artefact(bundle.path, "openvino", "int8")
+    Draft(
+        bundle.path,
+        bundle.spec,
+        bundle.tracker_defaults,
+        bundle.source,
+        bundle.tools,
+        [*bundle.artefacts, int8],
+    ).write()
     return open_bundle(bundle.path)
 
 

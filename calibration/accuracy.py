@@ -6,13 +6,13 @@ import glob
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from calibration.samples import CalibrationSamples
 from edge_tracker.backends.choice import Graphs, backend_of_format, open_graphs
+from edge_tracker.bundle.manifest import Int8Accuracy
 from edge_tracker.bundle.opening import open_bundle
 from edge_tracker.errors import CalibrationError
 from edge_tracker.measure.evaluation.evaluate import evaluate
@@ -23,39 +23,6 @@ from edge_tracker.rules.decode import decode_edges
 LATENCY_ROUNDS = 40
 
 
-@dataclass(frozen=True)
-class Accuracy:
-    """int8 against fp32 of the same format.
-
-    auc, ao: means over the sequences, of one pass each. trajectory_iou_mean: overlap of the two
-    trajectories, mean over the sequences; trajectory_iou_worst: of the sequence where it is least.
-    box_px, score, edge_kl: mean and largest difference on the same crops: of an edge in pixels of
-    the search crop, of the score, Kullback-Leibler divergence of an edge's distribution in nats.
-    latency_ratio: time of fp32's search graph over int8's, in turns on this machine.
-    """
-
-    sequences: tuple[str, ...]
-    backend: str
-    auc_fp32: float
-    auc_int8: float
-    ao_fp32: float
-    ao_int8: float
-    trajectory_iou_mean: float
-    trajectory_iou_worst: float
-    box_px_mean: float
-    box_px_max: float
-    score_mean: float
-    score_max: float
-    edge_kl_mean: float
-    edge_kl_max: float
-    latency_ratio: float
-
-    @property
-    def auc_drop(self) -> float:
-        """How much the success AUC falls; negative where int8 happens to do better."""
-        return self.auc_fp32 - self.auc_int8
-
-
 def measure_accuracy(
     bundle_path: Path,
     kind: str,
@@ -64,7 +31,7 @@ def measure_accuracy(
     samples: CalibrationSamples,
     cache_dir: Path,
     on_sequence: Callable[[int, int, str], None] = lambda done, total, name: None,
-) -> Accuracy:
+) -> Int8Accuracy:
     """Compare a bundle's int8 artefact of a format with the fp32 one.
 
     dataset, sequences: annotated sequences that the calibration did not see. samples: crops of
@@ -115,7 +82,7 @@ def measure_accuracy(
     box_px = size_px * np.abs(decode_edges(reference[0]).mean - decode_edges(quantised[0]).mean)
     score = np.abs(reference[1] - quantised[1])
     kl = edge_kl(reference[0], quantised[0])
-    return Accuracy(
+    return Int8Accuracy(
         sequences=evaluation.sequences,
         backend=backend,
         auc_fp32=fp32.success_auc,

@@ -6,13 +6,12 @@ import math
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import onnx
 
-from calibration.accuracy import Accuracy, measure_accuracy
+from calibration.accuracy import measure_accuracy
 from calibration.quantise import (
     INT8_OPSET,
     Models,
@@ -26,11 +25,12 @@ from calibration.recording import NUM_SAMPLES
 from calibration.samples import MIN_SAMPLES, CalibrationSamples
 from calibration.sensitivity import layer_sensitivity
 from calibration.split import FoundMaterial, Material, find_material, record_material
-from converters.artefacts import describe_artefact, replay_golden
+from converters.draft import Draft, describe_artefact
 from converters.progress import Progress
+from converters.to_onnx import OPSET
 from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.bundle.goldens import Golden
-from edge_tracker.bundle.writing import write_manifest
+from edge_tracker.bundle.manifest import Int8Accuracy
 from edge_tracker.tracker import EdgeTracker
 
 MAX_AUC_DROP = 0.01
@@ -94,18 +94,14 @@ class Int8Quantisation:
         return steps
 
     def add(
-        self,
-        folder: Path,
-        manifest: dict[str, Any],
-        golden: Golden,
-        metadata: Mapping[str, str],
-        progress: Progress,
+        self, draft: Draft, golden: Golden, metadata: Mapping[str, str], progress: Progress
     ) -> list[str]:
         """See `Quantisation`. Raises CalibrationError for samples, sequences or layers that cannot
         be used, DatasetError for sequences that cannot be read.
         """
+        folder, keep_fp = draft.folder, self.options.keep_fp
         floating = folder / "onnx" / "fp32"
-        chosen_layers(layer_names(floating), self.options.keep_fp)
+        chosen_layers(layer_names(floating), keep_fp)
         progress.step()
         material = _gather(folder, self.found, self.options, progress)
         explicit: Models | None = None
@@ -115,29 +111,28 @@ class Int8Quantisation:
             target = folder / kind / "int8"
             stamped = {**metadata, "calibration_seed": str(material.samples.provenance["seed"])}
             if kind == "onnx":
-                explicit = quantise_onnx(floating, material.samples, self.options.keep_fp)
+                explicit = quantise_onnx(floating, material.samples, keep_fp)
                 save_onnx(explicit, target, stamped)
             else:
-                quantise_openvino(floating, target, material.samples, self.options.keep_fp, stamped)
-            entry = describe_artefact(folder, kind, "int8")
-            if kind == "onnx":
-                entry["opset"] = INT8_OPSET
-            manifest["artefacts"].append(entry)
-            write_manifest(folder, manifest)
-            entry["parity"] = asdict(replay_golden(folder, entry, golden))
+                quantise_openvino(floating, target, material.samples, keep_fp, stamped)
+            opset = INT8_OPSET if kind == "onnx" else OPSET
+            artefact = describe_artefact(folder, kind, "int8", opset)
+            draft.artefacts.append(artefact)
+            draft.write()
+            artefact = draft.change(artefact, parity=draft.measure(artefact, golden))
             progress.step()
             accuracy = _judge(folder, kind, material, progress)
-            bin_px = manifest["model"]["search_size_px"] / manifest["model"]["bins"]
+            bin_px = draft.spec.search_size_px / draft.spec.bins
             if objection := _objection(accuracy, self.options.max_auc_drop, bin_px):
                 refusals.append(f"{kind}/int8 is refused: {objection}")
-                manifest["artefacts"].remove(entry)
+                draft.artefacts.remove(artefact)
                 shutil.rmtree(target)
             else:
-                entry["accuracy"] = {**asdict(accuracy), "kept_fp": list(self.options.keep_fp)}
-                manifest["calibration"] = material.samples.provenance
-            write_manifest(folder, manifest)
+                draft.change(artefact, accuracy=replace(accuracy, kept_fp=keep_fp))
+                draft.calibration = material.samples.provenance
+            draft.write()
         if refusals:
-            explicit = explicit or quantise_onnx(floating, material.samples, self.options.keep_fp)
+            explicit = explicit or quantise_onnx(floating, material.samples, keep_fp)
             refusals.append(_suspects(floating, explicit, material.crops))
         return refusals
 
@@ -158,7 +153,7 @@ def _gather(
         )
 
 
-def _judge(folder: Path, kind: str, material: Material, progress: Progress) -> Accuracy:
+def _judge(folder: Path, kind: str, material: Material, progress: Progress) -> Int8Accuracy:
     with tempfile.TemporaryDirectory() as cache_dir:
         return measure_accuracy(
             folder,
@@ -171,7 +166,7 @@ def _judge(folder: Path, kind: str, material: Material, progress: Progress) -> A
         )
 
 
-def _objection(accuracy: Accuracy, max_auc_drop: float, bin_px: float) -> str | None:
+def _objection(accuracy: Int8Accuracy, max_auc_drop: float, bin_px: float) -> str | None:
     """Why int8 is not good enough; None if it is. Written so that what is no number is not."""
     if not accuracy.auc_drop <= max_auc_drop:
         return (

@@ -124,7 +124,7 @@ def record_sources(
         templates=np.stack([sample.templates for sample in kept]),
         search=np.stack([sample.search for sample in kept]),
         provenance={
-            "checkpoint_sha256": tracker.bundle.manifest["source"]["sha256"],
+            "checkpoint_sha256": tracker.bundle.source.sha256,
             "edge_tracker": version("edge-tracker"),
             "seed": seed,
             "sources": counts,

@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from converters.artefacts import describe_artefact, replay_golden
+from converters.draft import Draft, describe_artefact
 from converters.golden_cases import make_golden
 from converters.progress import OnStep, Progress
 from converters.quantiser import Quantiser
 from converters.to_onnx import export_onnx
 from converters.to_openvino import convert_to_openvino
 from edge_tracker.bundle.goldens import GOLDEN, Golden
-from edge_tracker.bundle.manifest import FORMAT, FORMAT_VERSION, Parity
+from edge_tracker.bundle.manifest import Artefact, Parity, Source
 from edge_tracker.bundle.opening import Bundle, open_bundle, sha256_of
 from edge_tracker.bundle.spec import spec_to_dict
-from edge_tracker.bundle.writing import replacing_folder, write_manifest
+from edge_tracker.bundle.writing import replacing_folder
 from edge_tracker.errors import EdgeTrackerError, Int8Refused
 from edge_tracker.measure.parity import LIMITS
 from edge_tracker.options import TrackerOptions
-from edge_tracker.rules.normalise import MEAN_RGB, STD_RGB
 from mixformerv2.checkpoint import build_network, read_checkpoint
 from mixformerv2.model import MixFormerV2
 
@@ -90,15 +88,15 @@ def convert_checkpoint(
         for kind, precision in artefacts[1:]:
             progress.step()
             conversion.add_models(kind, precision)
-        manifest = conversion.manifest(artefacts)
-        write_manifest(folder, manifest)
-        for entry in manifest["artefacts"]:
+        draft = conversion.draft(artefacts)
+        draft.write()
+        for artefact in list(draft.artefacts):
             progress.step()
-            entry["parity"] = asdict(_checked_parity(folder, entry, golden))
-        write_manifest(folder, manifest)
+            draft.change(artefact, parity=_checked_parity(draft, artefact, golden))
+        draft.write()
         refusals = []
         if quantisation is not None:
-            refusals = quantisation.add(folder, manifest, golden, conversion.metadata, progress)
+            refusals = quantisation.add(draft, golden, conversion.metadata, progress)
     if refusals:
         raise Int8Refused(". ".join([*refusals, f"{output} was written without what is refused"]))
     return open_bundle(output)
@@ -134,12 +132,12 @@ class _Conversion:
     folder: Path
     network: MixFormerV2
     tracker: TrackerOptions
-    source: Mapping[str, str]
+    source: Source
 
     @property
     def metadata(self) -> dict[str, str]:
         spec = spec_to_dict(self.network.spec)
-        return {"source_sha256": self.source["sha256"], **_as_text(spec)}
+        return {"source_sha256": self.source.sha256, **_as_text(spec)}
 
     def export_onnx(self, precision: str) -> None:
         dtype = torch.float16 if precision == "fp16" else torch.float32
@@ -157,24 +155,12 @@ class _Conversion:
         fp32 = self.folder / "onnx" / "fp32"
         convert_to_openvino(fp32, self.folder / "openvino" / precision, precision, self.metadata)
 
-    def manifest(self, artefacts: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    def draft(self, artefacts: Sequence[tuple[str, str]]) -> Draft:
         """Before any parity is known."""
-        return {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "model": spec_to_dict(self.network.spec),
-            "preprocessing": {
-                "input": "uint8 BGR, height x width x channel; all of this is inside the graphs",
-                "mean_rgb": MEAN_RGB,
-                "std_rgb": STD_RGB,
-            },
-            "tracker": asdict(self.tracker),
-            "artefacts": [
-                describe_artefact(self.folder, kind, precision) for kind, precision in artefacts
-            ],
-            "source": self.source,
-            "tools": _tool_versions(),
-        }
+        described = [describe_artefact(self.folder, *artefact) for artefact in artefacts]
+        return Draft(
+            self.folder, self.network.spec, self.tracker, self.source, _tool_versions(), described
+        )
 
 
 def _begin(checkpoint: Path, folder: Path, tracker: TrackerOptions | None) -> _Conversion:
@@ -182,7 +168,7 @@ def _begin(checkpoint: Path, folder: Path, tracker: TrackerOptions | None) -> _C
     network = build_network(stated)
     if tracker is None and stated.search_factor is not None:
         tracker = TrackerOptions(search_factor=stated.search_factor)
-    source = {"checkpoint": checkpoint.name, "sha256": sha256_of(checkpoint)}
+    source = Source(checkpoint.name, sha256_of(checkpoint))
     return _Conversion(folder, network, tracker or TrackerOptions(), source)
 
 
@@ -193,12 +179,12 @@ def _check_choice(kind: str, chosen: Sequence[str], known: Sequence[str]) -> Non
         raise ValueError(f"no {kind} given: choose from {', '.join(known)}")
 
 
-def _checked_parity(folder: Path, entry: Mapping[str, Any], golden: Golden) -> Parity:
-    parity = replay_golden(folder, entry, golden)
-    limit = LIMITS[entry["precision"]].box_px
+def _checked_parity(draft: Draft, artefact: Artefact, golden: Golden) -> Parity:
+    parity = draft.measure(artefact, golden)
+    limit = LIMITS[artefact.precision].box_px
     if not parity.box_px <= limit:
         raise EdgeTrackerError(
-            f"{entry['format']} {entry['precision']} strays {parity.box_px:.3g} px from PyTorch in "
+            f"{artefact.format} {artefact.precision} strays {parity.box_px:.3g} px from PyTorch in "
             f"the search crop, more than the {limit} px allowed: weights may overflow in this "
             "precision; leave it out with --precision"
         )

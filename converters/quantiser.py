@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from converters.draft import Draft
 from converters.progress import Progress
 from edge_tracker.bundle.goldens import Golden
 
@@ -21,15 +22,10 @@ class Quantisation(Protocol):
         ...
 
     def add(
-        self,
-        folder: Path,
-        manifest: dict[str, Any],
-        golden: Golden,
-        metadata: Mapping[str, str],
-        progress: Progress,
+        self, draft: Draft, golden: Golden, metadata: Mapping[str, str], progress: Progress
     ) -> list[str]:
-        """Add an int8 artefact of each format to a bundle folder that holds the fp32 ones, and to
-        its manifest; -> why some were refused, a sentence each and one of what to do; empty if none
+        """Add an int8 artefact of each format to a written draft that holds the fp32 ones, and
+        write it; -> why some were refused, a sentence each and one of what to do; empty if none
         was.
 
         metadata: what the models' own files are to say.

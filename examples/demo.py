@@ -172,7 +172,7 @@ def report(bundle: Bundle, outcome: Outcome) -> None:
     choice, summary = outcome.choice, outcome.summary
     ious = np.array(outcome.ious)
     rows = [
-        ("network", f"{bundle.manifest['source']['checkpoint']}"),
+        ("network", bundle.source.checkpoint),
         ("runs on", f"{choice.backend}, {choice.device}, {choice.precision}"),
         ("frames tracked", f"{len(ious)}"),
         ("mean IoU", f"{ious.mean():.3f}"),

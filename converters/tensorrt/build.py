@@ -29,7 +29,7 @@ from edge_tracker.backends.tensorrt.module import (
     module_obstacle,
 )
 from edge_tracker.bundle.contract import GRAPHS
-from edge_tracker.bundle.manifest import Artefact
+from edge_tracker.bundle.manifest import Artefact, artefact_entry
 from edge_tracker.bundle.opening import Bundle, open_bundle, sha256_of
 from edge_tracker.bundle.writing import add_folder, adding_folder
 from edge_tracker.errors import BackendUnavailable, BundleError
@@ -67,12 +67,11 @@ def build(
             (folder / f"{graph}.engine").write_bytes(engine)
         if timing_cache:
             (folder / TIMING_CACHE).write_bytes(timing_cache)
-        entry = {**asdict(fingerprint), "max_targets": options.max_targets}
-        (folder / ENGINE_JSON).write_text(json.dumps(entry, indent=2) + "\n", encoding="utf-8")
+        belongs = {**asdict(fingerprint), "max_targets": options.max_targets}
+        (folder / ENGINE_JSON).write_text(json.dumps(belongs, indent=2) + "\n", encoding="utf-8")
         name = f"tensorrt/{_folder_name(fingerprint, folder)}"
-        add_folder(
-            bundle.path, folder, name, _describe(source, name), _replaced(bundle, fingerprint)
-        )
+        entry = artefact_entry(_describe(source, name))
+        add_folder(bundle.path, folder, name, entry, _replaced(bundle, fingerprint))
     return open_bundle(bundle.path)
 
 
@@ -120,23 +119,13 @@ def _target(
     )
 
 
-def _describe(source: Artefact, folder: str) -> dict[str, Any]:
-    """The manifest's entry. Parity is not known here: `edge-tracker verify` measures it."""
+def _describe(source: Artefact, folder: str) -> Artefact:
+    """Parity is not known here: `edge-tracker verify` measures it."""
     graphs = {
-        name: {
-            "model": f"{folder}/{name}.engine",
-            "weights": None,
-            "inputs": [asdict(tensor) for tensor in source.graphs[name].inputs],
-            "outputs": [asdict(tensor) for tensor in source.graphs[name].outputs],
-        }
-        for name in GRAPHS
+        name: replace(graph, model=f"{folder}/{name}.engine", weights=None)
+        for name, graph in source.graphs.items()
     }
-    return {
-        "format": "tensorrt",
-        "precision": source.precision,
-        "graphs": graphs,
-        "parity": None,
-    }
+    return Artefact("tensorrt", source.precision, graphs, parity=None, size_bytes=0)
 
 
 def _replaced(bundle: Bundle, fingerprint: EngineFingerprint) -> list[str]:

@@ -1,14 +1,20 @@
-"""What a bundle's manifest says: its terms, its records, and what makes one wrong."""
+"""A bundle's manifest, typed: what it says, read strictly, and written.
+
+Nothing else knows its JSON. What is wrong in it is named by its path, such as
+artefacts[2].graphs.search.model.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 from edge_tracker.bundle.contract import GRAPHS, TENSORS
-from edge_tracker.bundle.spec import ModelSpec
+from edge_tracker.bundle.spec import ModelSpec, spec_from_dict, spec_to_dict
+from edge_tracker.options import TrackerOptions
 
 FORMAT = "edge_tracker.bundle"
 FORMAT_VERSION = 1
@@ -16,8 +22,8 @@ MANIFEST = "manifest.json"
 #: Nearest to the PyTorch checkpoint first; the runtime takes the first that a bundle has.
 PRECISIONS = ("fp32", "fp16", "int8")
 FORMATS = ("onnx", "openvino", "tensorrt")
-
-Record = TypeVar("Record")
+#: JSON as it is read and written.
+Content = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -52,14 +58,53 @@ class Parity:
 
 
 @dataclass(frozen=True)
+class Int8Accuracy:
+    """int8 against fp32 of the same format.
+
+    auc, ao: means over the sequences, of one pass each. trajectory_iou_mean: overlap of the two
+    trajectories, mean over the sequences; trajectory_iou_worst: of the sequence where it is least.
+    box_px, score, edge_kl: mean and largest difference on the same crops: of an edge in pixels of
+    the search crop, of the score, Kullback-Leibler divergence of an edge's distribution in nats.
+    latency_ratio: time of fp32's search graph over int8's, in turns on this machine. kept_fp:
+    layers that were to stay in floating point.
+    """
+
+    sequences: tuple[str, ...]
+    backend: str
+    auc_fp32: float
+    auc_int8: float
+    ao_fp32: float
+    ao_int8: float
+    trajectory_iou_mean: float
+    trajectory_iou_worst: float
+    box_px_mean: float
+    box_px_max: float
+    score_mean: float
+    score_max: float
+    edge_kl_mean: float
+    edge_kl_max: float
+    latency_ratio: float
+    kept_fp: tuple[str, ...] = ()
+
+    @property
+    def auc_drop(self) -> float:
+        """How much the success AUC falls; negative where int8 happens to do better."""
+        return self.auc_fp32 - self.auc_int8
+
+
+@dataclass(frozen=True)
 class Artefact:
-    """The network in one file format and precision."""
+    """The network in one file format and precision. opset: of ONNX files, or of those that it was
+    made from; None of engines. accuracy: of int8 alone.
+    """
 
     format: str
     precision: str
     graphs: Mapping[str, GraphFiles]
     parity: Parity | None
     size_bytes: int
+    opset: int | None = None
+    accuracy: Int8Accuracy | None = None
 
     @property
     def name(self) -> str:
@@ -75,96 +120,336 @@ def files_of(graphs: Mapping[str, GraphFiles]) -> list[str]:
     return list(dict.fromkeys(paths))
 
 
-def check_records(manifest: Mapping[str, Any]) -> None:
-    """What the commands read besides the artefacts."""
-    for path, entry in manifest["files"].items():
-        _inside(path)
-        if not isinstance(entry["sha256"], str) or not _is_count(entry["size_bytes"]):
-            raise TypeError(f"files entry {path!r} has no sha256 and size_bytes")
-    for key in ("checkpoint", "sha256"):
-        if not isinstance(manifest["source"][key], str):
-            raise TypeError(f"source.{key} is {manifest['source'][key]!r}, expected text")
-    for tool, version in manifest["tools"].items():
-        if not isinstance(version, str):
-            raise TypeError(f"tools.{tool} is {version!r:.40}, expected text")
-    if (calibration := manifest.get("calibration")) is not None:
-        counts = calibration["sources"].values()
-        if not all(_is_count(number) for number in (*counts, calibration["seed"])):
-            raise TypeError("calibration.footage and calibration.seed are not all whole numbers")
+@dataclass(frozen=True)
+class FileFacts:
+    sha256: str
+    size_bytes: int
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 2**53
+@dataclass(frozen=True)
+class Source:
+    """The checkpoint: its file's name, and its hash."""
+
+    checkpoint: str
+    sha256: str
 
 
-def parse_record(kind: type[Record], entry: Mapping[str, Any]) -> Record:
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    if unknown := entry.keys() - names:
-        raise ValueError(f"unknown {kind.__name__} fields {sorted(unknown)}")
-    return kind(**entry)
+@dataclass(frozen=True)
+class Calibration:
+    """What int8 was calibrated on: how many samples of each sequence, video and image."""
+
+    seed: int
+    sources: Mapping[str, int]
 
 
-def parse_artefact(entry: Mapping[str, Any], files: Mapping[str, Any]) -> Artefact:
-    graphs = {
-        name: GraphFiles(
-            model=_inside(graph["model"]),
-            weights=_inside(graph["weights"]) if graph["weights"] is not None else None,
-            inputs=tuple(_tensor(tensor) for tensor in graph["inputs"]),
-            outputs=tuple(_tensor(tensor) for tensor in graph["outputs"]),
-        )
-        for name, graph in entry["graphs"].items()
+@dataclass(frozen=True)
+class Manifest:
+    spec: ModelSpec
+    tracker: TrackerOptions
+    artefacts: tuple[Artefact, ...]
+    source: Source
+    tools: Mapping[str, str]
+    files: Mapping[str, FileFacts]
+    calibration: Calibration | None = None
+
+
+# Reading.
+
+
+def parse_manifest(content: object) -> Manifest:
+    """What the JSON of this format version says. Raises ValueError that names what is wrong."""
+    root = _Place(content, "")
+    listed = root["files"]
+    files = {
+        _inside(place, name): FileFacts(place["sha256"].text(), place["size_bytes"].count())
+        for name, place in listed.entries()
     }
+    source = root["source"]
+    calibration = root.maybe("calibration")
+    manifest = Manifest(
+        spec=_spec(root["model"]),
+        tracker=_tracker(root["tracker"]),
+        artefacts=tuple(_artefact(place, listed, files) for place in root["artefacts"].rows()),
+        source=Source(source["checkpoint"].text(), source["sha256"].text()),
+        tools={name: place.text() for name, place in root["tools"].entries()},
+        files=files,
+        calibration=_calibration(calibration) if calibration is not None else None,
+    )
+    for index, artefact in enumerate(manifest.artefacts):
+        _check_shapes(f"artefacts[{index}]", artefact, manifest.spec)
+    return manifest
+
+
+class _Place:
+    """A value in the JSON, and the path that leads to it."""
+
+    def __init__(self, value: object, path: str) -> None:
+        self.value, self.path = value, path
+
+    def wrong(self, expected: str) -> ValueError:
+        return ValueError(f"{self.path or MANIFEST} is {self.value!r:.60}, expected {expected}")
+
+    def __getitem__(self, name: str) -> _Place:
+        found = self.maybe(name)
+        if found is None:
+            raise ValueError(f"{self._below(name)} is missing")
+        return found
+
+    def maybe(self, name: str) -> _Place | None:
+        """None where it is missing or null."""
+        value = self._mapping().get(name)
+        return None if value is None else _Place(value, self._below(name))
+
+    def entries(self) -> Iterator[tuple[str, _Place]]:
+        for name, value in self._mapping().items():
+            yield name, _Place(value, self._below(name))
+
+    def rows(self) -> list[_Place]:
+        if not isinstance(self.value, list):
+            raise self.wrong("a list")
+        return [_Place(value, f"{self.path}[{i}]") for i, value in enumerate(self.value)]
+
+    def only(self, names: Collection[str]) -> None:
+        """Raise for entries of other names."""
+        for name in self._mapping():
+            if name not in names:
+                raise ValueError(f"{self._below(name)} is unknown: expected {', '.join(names)}")
+
+    def text(self) -> str:
+        if not isinstance(self.value, str):
+            raise self.wrong("text")
+        return self.value
+
+    def one_of(self, choices: Sequence[str]) -> str:
+        if self.text() not in choices:
+            raise self.wrong(" or ".join(choices))
+        return self.text()
+
+    def count(self) -> int:
+        if type(self.value) is not int or not 0 <= self.value < 2**53:
+            raise self.wrong("a whole number from 0")
+        return self.value
+
+    def number(self, least: float = -math.inf, below: float = math.inf) -> float:
+        if type(self.value) not in (int, float) or not least <= float(self.value) < below:  # type: ignore[arg-type]
+            raise self.wrong("a number" if least == -math.inf else f"a number from {least:g}")
+        number: float = self.value  # type: ignore[assignment]
+        return number
+
+    def _mapping(self) -> Mapping[str, Any]:
+        if not isinstance(self.value, dict):
+            raise self.wrong("an object")
+        return self.value
+
+    def _below(self, name: str) -> str:
+        if not name.isidentifier():
+            return f"{self.path}[{name!r:.80}]"
+        return f"{self.path}.{name}" if self.path else name
+
+
+def _spec(place: _Place) -> ModelSpec:
+    place.only([field.name for field in fields(ModelSpec)])
+    for field in fields(ModelSpec):
+        if field.default is MISSING:
+            place[field.name]
+    stem = place.maybe("stem")
+    if stem is not None:
+        for name in ("channels", "fine"):
+            stem[name]
+        stem["stages"].rows()
+    try:
+        return spec_from_dict(place.value)  # type: ignore[arg-type]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{place.path} is not a network's geometry ({error})") from error
+
+
+def _tracker(place: _Place) -> TrackerOptions:
+    place.only([field.name for field in fields(TrackerOptions)])
+    given = {
+        name: value.value if value.value is None else value.number()
+        for name, value in place.entries()
+    }
+    try:
+        return TrackerOptions(**given)  # type: ignore[arg-type]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{place.path}: {error}") from error
+
+
+def _artefact(place: _Place, listed: _Place, files: Mapping[str, FileFacts]) -> Artefact:
+    kind = place["format"].one_of(FORMATS)
+    precision = place["precision"].one_of(PRECISIONS)
+    graphs = {name: _graph(graph) for name, graph in place["graphs"].entries()}
     if set(graphs) != set(GRAPHS):
-        raise ValueError(f"an artefact has graphs {sorted(graphs)}, expected {sorted(GRAPHS)}")
-    if entry["format"] not in FORMATS or entry["precision"] not in PRECISIONS:
-        raise ValueError(f"unknown artefact {entry['format']!r} in {entry['precision']!r}")
-    parity = entry["parity"]
-    paths = files_of(graphs)
-    if unhashed := [path for path in paths if "sha256" not in files[path]]:
-        raise ValueError(f"no sha256 of {unhashed}")
+        raise ValueError(
+            f"{place.path} has graphs {', '.join(sorted(graphs))}, expected {', '.join(GRAPHS)}"
+        )
+    for path in files_of(graphs):
+        if path not in files:
+            raise ValueError(f"{place.path} names {path}, which {listed.path} does not list")
+    parity, opset, accuracy = (place.maybe(name) for name in ("parity", "opset", "accuracy"))
     return Artefact(
-        format=entry["format"],
-        precision=entry["precision"],
+        format=kind,
+        precision=precision,
         graphs=graphs,
         parity=_parity(parity) if parity is not None else None,
-        size_bytes=sum(files[path]["size_bytes"] for path in paths),
+        size_bytes=sum(files[path].size_bytes for path in files_of(graphs)),
+        opset=opset.count() if opset is not None else None,
+        accuracy=_accuracy(accuracy) if accuracy is not None else None,
     )
 
 
-def check_shapes(artefact: Artefact, spec: ModelSpec) -> None:
+def _graph(place: _Place) -> GraphFiles:
+    weights = place.maybe("weights")
+    return GraphFiles(
+        model=_inside(place["model"]),
+        weights=_inside(weights) if weights is not None else None,
+        inputs=tuple(_tensor(tensor) for tensor in place["inputs"].rows()),
+        outputs=tuple(_tensor(tensor) for tensor in place["outputs"].rows()),
+    )
+
+
+def _tensor(place: _Place) -> GraphTensor:
+    shape = tuple(
+        length.text() if isinstance(length.value, str) else length.count()
+        for length in place["shape"].rows()
+    )
+    name = place["name"].one_of(tuple(TENSORS))
+    return GraphTensor(name, shape, place["dtype"].text())
+
+
+def _parity(place: _Place) -> Parity:
+    names = [field.name for field in fields(Parity)]
+    place.only(names)
+    return Parity(*(place[name].number(0, 1e9) for name in names))
+
+
+def _accuracy(place: _Place) -> Int8Accuracy:
+    numbers = {
+        field.name: place[field.name].number()
+        for field in fields(Int8Accuracy)
+        if field.type == "float"
+    }
+    return Int8Accuracy(
+        sequences=tuple(name.text() for name in place["sequences"].rows()),
+        backend=place["backend"].text(),
+        kept_fp=tuple(name.text() for name in place["kept_fp"].rows()),
+        **numbers,
+    )
+
+
+def _calibration(place: _Place) -> Calibration:
+    counts = {name: count.count() for name, count in place["sources"].entries()}
+    return Calibration(place["seed"].count(), counts)
+
+
+def _check_shapes(path: str, artefact: Artefact, spec: ModelSpec) -> None:
     """Raise ValueError unless both graphs take and give what a network of this geometry does."""
-    for graph in artefact.graphs.values():
+    for name, graph in artefact.graphs.items():
         for tensor in (*graph.inputs, *graph.outputs):
             expected = TENSORS[tensor.name].row_shape(spec)
             if tensor.shape[1:] != expected:
                 raise ValueError(
-                    f"{tensor.name} of {artefact.name} is {tensor.shape}, the model's geometry "
-                    f"asks for (targets, *{expected})"
+                    f"{path}.graphs.{name}: {tensor.name} of {artefact.name} is {tensor.shape}, "
+                    f"the model's geometry asks for (targets, *{expected})"
                 )
 
 
-def _parity(entry: Mapping[str, Any]) -> Parity:
-    parity = parse_record(Parity, entry)
-    for name, value in vars(parity).items():
-        if type(value) not in (int, float) or not 0 <= value < 1e9:
-            raise ValueError(f"parity.{name} is {value!r:.40}, expected a number")
-    return parity
-
-
-def _tensor(entry: Mapping[str, Any]) -> GraphTensor:
-    shape = tuple(entry["shape"])
-    if not (isinstance(entry["name"], str) and isinstance(entry["dtype"], str)):
-        raise TypeError("a tensor's name and dtype are not text")
-    if not all(isinstance(length, str) or _is_count(length) for length in shape):
-        raise TypeError(f"a tensor's shape is {shape!r:.60}")
-    return GraphTensor(entry["name"], shape, entry["dtype"])
-
-
-def _inside(relative: str) -> str:
+def _inside(place: _Place, path: str | None = None) -> str:
     """A manifest is data from elsewhere: its paths must stay inside the bundle."""
-    path = PurePosixPath(relative)
+    relative = place.text() if path is None else path
+    parts = PurePosixPath(relative)
     if "\0" in relative:
-        raise ValueError(f"file path {relative!r:.60} is not one")
-    if path.is_absolute() or ".." in path.parts or "\\" in relative:
-        raise ValueError(f"file path {relative!r} leaves the bundle")
+        raise ValueError(f"{place.path}: {relative!r:.60} is not a file's path")
+    if parts.is_absolute() or ".." in parts.parts or "\\" in relative:
+        raise ValueError(f"{place.path}: {relative!r} leaves the bundle")
     return relative
+
+
+# Writing.
+
+
+def manifest_content(
+    spec: ModelSpec,
+    tracker: TrackerOptions,
+    source: Source,
+    tools: Mapping[str, str],
+    artefacts: Sequence[Artefact],
+    calibration: Mapping[str, Any] | None = None,
+) -> Content:
+    """The JSON of a new bundle, but for its files. calibration: what its samples say of
+    themselves.
+    """
+    # Here, as it brings NumPy, which opening a bundle does without.
+    from edge_tracker.rules.normalise import MEAN_RGB, STD_RGB
+
+    content: Content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model": spec_to_dict(spec),
+        "preprocessing": {
+            "input": "uint8 BGR, height x width x channel; all of this is inside the graphs",
+            "mean_rgb": MEAN_RGB,
+            "std_rgb": STD_RGB,
+        },
+        "tracker": asdict(tracker),
+        "artefacts": [artefact_entry(artefact) for artefact in artefacts],
+        "source": asdict(source),
+        "tools": dict(tools),
+    }
+    if calibration is not None:
+        content["calibration"] = dict(calibration)
+    return content
+
+
+def artefact_entry(artefact: Artefact) -> Content:
+    entry: Content = {
+        "format": artefact.format,
+        "precision": artefact.precision,
+        "graphs": {name: asdict(graph) for name, graph in artefact.graphs.items()},
+    }
+    if artefact.opset is not None:
+        entry["opset"] = artefact.opset
+    entry["parity"] = asdict(artefact.parity) if artefact.parity is not None else None
+    if artefact.accuracy is not None:
+        entry["accuracy"] = asdict(artefact.accuracy)
+    return entry
+
+
+def with_files(content: Content, files: Mapping[str, Content]) -> Content:
+    """The same, of these files: path -> sha256 and size_bytes."""
+    return {**content, "files": dict(files)}
+
+
+def with_artefact(content: Content, entry: Content, files: Mapping[str, Content]) -> Content:
+    """The same with an artefact's entry and files added."""
+    return {
+        **content,
+        "files": dict(sorted({**content["files"], **files}.items())),
+        "artefacts": [*content["artefacts"], entry],
+    }
+
+
+def without_folders(content: Content, folders: Sequence[str]) -> Content:
+    """The same without the files in these folders, and the artefacts that are there."""
+    gone = tuple(f"{folder}/" for folder in folders)
+    return {
+        **content,
+        "files": {
+            path: facts for path, facts in content["files"].items() if not path.startswith(gone)
+        },
+        "artefacts": [
+            artefact
+            for artefact in content["artefacts"]
+            if not artefact["graphs"]["search"]["model"].startswith(gone)
+        ],
+    }
+
+
+def listed_files(content: object) -> dict[str, Content] | None:
+    """path -> sha256 and size_bytes, of what is at least a manifest of ours; None of all else."""
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        return None
+    files = content.get("files")
+    if not isinstance(files, dict) or not all(isinstance(facts, dict) for facts in files.values()):
+        return None
+    return files

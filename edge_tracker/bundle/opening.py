@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edge_tracker.bundle.manifest import (
     FORMAT,
@@ -16,12 +16,13 @@ from edge_tracker.bundle.manifest import (
     MANIFEST,
     PRECISIONS,
     Artefact,
-    check_records,
-    check_shapes,
-    parse_artefact,
-    parse_record,
+    Calibration,
+    Content,
+    FileFacts,
+    Source,
+    parse_manifest,
 )
-from edge_tracker.bundle.spec import ModelSpec, spec_from_dict
+from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.errors import BundleError
 from edge_tracker.files.untrusted import read_json, reading, short
 from edge_tracker.options import TrackerOptions
@@ -31,13 +32,20 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose manifest has been checked; its files are, when an artefact is opened."""
+    """A bundle whose manifest has been checked; its files are, when an artefact is opened.
+
+    manifest: the JSON as it was read; what it says is in the other fields.
+    """
 
     path: Path
     spec: ModelSpec
     tracker_defaults: TrackerOptions
     artefacts: tuple[Artefact, ...]
-    manifest: dict[str, Any]
+    source: Source
+    tools: Mapping[str, str]
+    files: Mapping[str, FileFacts]
+    calibration: Calibration | None
+    manifest: Content
 
     def find(self, kind: str, precision: str | None) -> Artefact | None:
         """The artefact of this format and precision; without one, the most exact there is."""
@@ -54,7 +62,7 @@ class Bundle:
             redo = _REDO
             if relative.startswith("tensorrt/"):
                 redo = f"build the engine again: edge-tracker build {self.path} --to tensorrt"
-            expected = self.manifest["files"].get(relative)
+            expected = self.files.get(relative)
             if expected is None:
                 raise BundleError(
                     f"bundle {self.path}: {relative} is not listed in its {MANIFEST}; {redo}"
@@ -63,12 +71,12 @@ class Bundle:
             if not file.is_file():
                 raise BundleError(f"bundle {self.path}: {relative} is missing; {redo}")
             size = file.stat().st_size
-            if size != expected["size_bytes"]:
+            if size != expected.size_bytes:
                 raise BundleError(
                     f"bundle {self.path}: {relative} has {size} bytes, expected "
-                    f"{expected['size_bytes']}; it is truncated or was altered; {redo}"
+                    f"{expected.size_bytes}; it is truncated or was altered; {redo}"
                 )
-            if sha256_of(file) != expected["sha256"]:
+            if sha256_of(file) != expected.sha256:
                 raise BundleError(
                     f"bundle {self.path}: {relative} was altered: its sha256 is not that of the "
                     f"{MANIFEST}; {redo}"
@@ -103,23 +111,22 @@ def open_bundle(path: str | Path) -> Bundle:
             "that wrote it"
         )
     try:
-        bundle = Bundle(
-            path=path,
-            spec=spec_from_dict(manifest["model"]),
-            tracker_defaults=parse_record(TrackerOptions, manifest["tracker"]),
-            artefacts=tuple(
-                parse_artefact(entry, manifest["files"]) for entry in manifest["artefacts"]
-            ),
-            manifest=manifest,
-        )
-        for artefact in bundle.artefacts:
-            check_shapes(artefact, bundle.spec)
-        check_records(manifest)
+        said = parse_manifest(manifest)
     except Exception as error:  # what is in a wrong place may be of any type
         raise BundleError(
-            f"bundle {path}: {MANIFEST} is incomplete or wrong "
-            f"({type(error).__name__}: {short(str(error))}); {_REDO}"
+            f"bundle {path}: {MANIFEST} is incomplete or wrong ({short(str(error))}); {_REDO}"
         ) from error
+    bundle = Bundle(
+        path=path,
+        spec=said.spec,
+        tracker_defaults=said.tracker,
+        artefacts=said.artefacts,
+        source=said.source,
+        tools=said.tools,
+        files=said.files,
+        calibration=said.calibration,
+        manifest=manifest,
+    )
     names = ", ".join(artefact.name for artefact in bundle.artefacts)
     _log.debug("bundle %s holds %s", path, names or "no artefact")
     return bundle

@@ -14,7 +14,14 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from edge_tracker.bundle.manifest import FORMAT, MANIFEST
+from edge_tracker.bundle.manifest import (
+    MANIFEST,
+    Content,
+    listed_files,
+    with_artefact,
+    with_files,
+    without_folders,
+)
 from edge_tracker.bundle.opening import sha256_of
 from edge_tracker.files.atomic_folder import exchange, only_writer, write_through
 from edge_tracker.files.untrusted import harmless
@@ -79,9 +86,9 @@ def refuse_inputs(output: Path, inputs: Sequence[Path]) -> None:
             )
 
 
-def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+def write_manifest(folder: Path, manifest: Content) -> None:
     """Write the manifest, with size and sha256 of every file that is in the folder."""
-    text = json.dumps({**manifest, "files": _list_files(folder)}, indent=2, allow_nan=False)
+    text = json.dumps(with_files(manifest, _list_files(folder)), indent=2, allow_nan=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
@@ -101,7 +108,7 @@ def adding_folder(bundle: Path) -> Iterator[Path]:
 
 
 def add_folder(
-    bundle: Path, fresh: Path, relative: str, entry: Mapping[str, Any], replaced: Collection[str]
+    bundle: Path, fresh: Path, relative: str, entry: Content, replaced: Collection[str]
 ) -> None:
     """Rename the folder `fresh` to `relative` in the bundle and add an artefact's entry to the
     manifest; folders `replaced` leave both.
@@ -115,8 +122,9 @@ def add_folder(
     target = bundle / relative
     leaving = sorted({*replaced, relative})
     before = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
+    listed = listed_files(before) or {}
     for folder in leaving:
-        others = [name for name in _not_ours(bundle, f"{folder}/") if name not in before["files"]]
+        others = [name for name in _not_ours(bundle, f"{folder}/") if name not in listed]
         if others:
             raise ValueError(
                 f"bundle {bundle} holds {', '.join(others[:5])}, not as its {MANIFEST} lists it, "
@@ -124,13 +132,9 @@ def add_folder(
             )
     fresh.chmod(0o755)
     write_through(fresh)
-    without = _without_folders(before, leaving)
+    without = without_folders(before, leaving)
     added = {f"{relative}/{name}": facts for name, facts in _list_files(fresh).items()}
-    after = {
-        **without,
-        "files": dict(sorted({**without["files"], **added}.items())),
-        "artefacts": [*without["artefacts"], entry],
-    }
+    after = with_artefact(without, entry, added)
     there = [bundle / folder for folder in leaving if (bundle / folder).is_dir()]
     old = fresh.with_suffix(".old")
     moves: list[tuple[Path, Path]] = []
@@ -141,9 +145,11 @@ def add_folder(
         for folder_there in there:
             place = f"{folder_there.relative_to(bundle).as_posix()}/"
             own = {
-                name: before["files"][name] for name in before["files"] if name.startswith(place)
+                name.removeprefix(place): facts
+                for name, facts in listed.items()
+                if name.startswith(place)
             }
-            _mark(folder_there, {name.removeprefix(place): own[name] for name in own}, scratch)
+            _mark(folder_there, own, scratch)
         if there:
             rewritten = True
             _write_manifest(bundle, without, scratch)
@@ -166,25 +172,10 @@ def add_folder(
     finally:
         _remove_unfinished(scratch)
     with suppress(OSError):  # what is left over is removed by the next build
-        _remove_left_engines(bundle, after["files"], bundle)
+        _remove_left_engines(bundle, listed_files(after) or {}, bundle)
 
 
-def _without_folders(manifest: dict[str, Any], folders: Sequence[str]) -> dict[str, Any]:
-    gone = tuple(f"{folder}/" for folder in folders)
-    return {
-        **manifest,
-        "files": {
-            path: facts for path, facts in manifest["files"].items() if not path.startswith(gone)
-        },
-        "artefacts": [
-            artefact
-            for artefact in manifest["artefacts"]
-            if not artefact["graphs"]["search"]["model"].startswith(gone)
-        ],
-    }
-
-
-def _write_manifest(bundle: Path, manifest: Mapping[str, Any], scratch: Path) -> None:
+def _write_manifest(bundle: Path, manifest: Content, scratch: Path) -> None:
     text = json.dumps(manifest, indent=2, allow_nan=False)
     _write_in_one_step(bundle / MANIFEST, text + "\n", scratch)
 
@@ -246,12 +237,7 @@ def _listed(folder: Path) -> dict[str, dict[str, Any]] | None:
         manifest = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        return None
-    files = manifest.get("files")
-    if not isinstance(files, dict) or not all(isinstance(facts, dict) for facts in files.values()):
-        return None
-    return files
+    return listed_files(manifest)
 
 
 def _is_as_listed(path: Path, facts: Mapping[str, Any]) -> bool:

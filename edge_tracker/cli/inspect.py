@@ -43,21 +43,24 @@ def run(arguments: argparse.Namespace) -> int:
     )
 
     bundle = open_bundle(arguments.bundle)
-    files = bundle.manifest["files"]
-    bundle.check_files(list(files))
+    bundle.check_files(list(bundle.files))
     print_table("Network", ("", ""), _network_rows(bundle))
     print_artefacts(bundle.artefacts)
     print_int8_accuracy(bundle)
-    total_bytes = sum(file["size_bytes"] for file in files.values())
+    count = len(bundle.files)
+    total_bytes = sum(file.size_bytes for file in bundle.files.values())
     print_table(
         "Bundle",
         ("", ""),
         [
             ("path", str(bundle.path)),
-            ("files", f"{len(files)}, all as listed in the manifest, {megabytes(total_bytes)}"),
-            *((key, str(value)) for key, value in bundle.manifest["source"].items()),
+            (
+                "files",
+                f"{count}, all as listed in the manifest, {megabytes(total_bytes)}",
+            ),
+            *dataclasses.asdict(bundle.source).items(),
             *_calibration_rows(bundle),
-            ("made with", ", ".join(f"{k} {v}" for k, v in bundle.manifest["tools"].items())),
+            ("made with", ", ".join(f"{k} {v}" for k, v in bundle.tools.items())),
         ],
     )
     if arguments.json is not None:
@@ -66,15 +69,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _calibration_rows(bundle: Bundle) -> list[tuple[str, str]]:
-    calibration = bundle.manifest.get("calibration")
+    calibration = bundle.calibration
     if calibration is None:
         return []
-    counts = list(calibration["sources"].items())
+    counts = list(calibration.sources.items())
     named = ", ".join(name for name, _ in counts[:SOURCES_NAMED])
     if len(counts) > SOURCES_NAMED:
         named += f" and {len(counts) - SOURCES_NAMED} more"
     samples = sum(count for _, count in counts)
-    words = f"{samples} samples of {named}; seed {calibration['seed']}"
+    words = f"{samples} samples of {named}; seed {calibration.seed}"
     return [("int8 calibrated on", words)]
 
 

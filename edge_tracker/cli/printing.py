@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from edge_tracker.errors import BundleError
 from edge_tracker.files.atomic_file import replacing
-from edge_tracker.files.untrusted import harmless, reading
+from edge_tracker.files.untrusted import harmless
 
 if TYPE_CHECKING:
-    from edge_tracker.bundle.manifest import Artefact
+    from edge_tracker.bundle.manifest import Artefact, Int8Accuracy
     from edge_tracker.bundle.opening import Bundle
 
 # Wide enough that no cell is folded where a program or a file reads it.
@@ -81,16 +80,13 @@ def print_artefacts(artefacts: Sequence[Artefact]) -> None:
 
 
 def print_int8_accuracy(bundle: Bundle) -> None:
-    """What int8 costs, where the bundle has it. Raises BundleError for a record that is damaged."""
+    """What int8 costs, where the bundle has it."""
     rows, count = [], 0
-    for entry in bundle.manifest["artefacts"]:
-        if (accuracy := entry.get("accuracy")) is None:
+    for artefact in bundle.artefacts:
+        if (accuracy := artefact.accuracy) is None:
             continue
-        name = f"{entry['format']}/{entry['precision']}"
-        what = f"bundle {bundle.path}: the accuracy of {name} in its manifest"
-        with reading(what, "convert the checkpoint anew", BundleError):
-            count = len(accuracy["sequences"])
-            rows.append((name, *_accuracy_cells(accuracy)))
+        count = len(accuracy.sequences)
+        rows.append((artefact.name, *_accuracy_cells(accuracy)))
     if rows:
         columns = (
             "model",
@@ -105,15 +101,15 @@ def print_int8_accuracy(bundle: Bundle) -> None:
         print_table(f"int8 against fp32 on {count} sequences held back", columns, rows)
 
 
-def _accuracy_cells(a: Mapping[str, Any]) -> tuple[str, ...]:
+def _accuracy_cells(a: Int8Accuracy) -> tuple[str, ...]:
     return (
-        f"{a['auc_int8']:.3f} ({a['auc_fp32']:.3f})",
-        f"{a['ao_int8']:.3f} ({a['ao_fp32']:.3f})",
-        f"{a['trajectory_iou_mean']:.3f}, {a['trajectory_iou_worst']:.3f}",
-        f"{a['box_px_mean']:.2f}, {a['box_px_max']:.1f}",
-        f"{a['score_mean']:.3f}, {a['score_max']:.3f}",
-        f"{a['edge_kl_mean']:.4f}, {a['edge_kl_max']:.2f}",
-        f"{a['latency_ratio']:.2f} ({a['backend']})",
+        f"{a.auc_int8:.3f} ({a.auc_fp32:.3f})",
+        f"{a.ao_int8:.3f} ({a.ao_fp32:.3f})",
+        f"{a.trajectory_iou_mean:.3f}, {a.trajectory_iou_worst:.3f}",
+        f"{a.box_px_mean:.2f}, {a.box_px_max:.1f}",
+        f"{a.score_mean:.3f}, {a.score_max:.3f}",
+        f"{a.edge_kl_mean:.4f}, {a.edge_kl_max:.2f}",
+        f"{a.latency_ratio:.2f} ({a.backend})",
     )
 
 

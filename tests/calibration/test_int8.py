@@ -20,19 +20,18 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from onnx.numpy_helper import to_array
 
-from calibration.accuracy import Accuracy
 from calibration.footage import find_sources
 from calibration.recording import record_sources
 from calibration.samples import CalibrationSamples
+from converters.draft import Draft
 from converters.progress import Progress
 from converters.tensorrt.quantisers import refuse_unsigned_quantisers
 from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.bundle.goldens import Golden, load_golden
+from edge_tracker.bundle.manifest import parse_manifest
 from edge_tracker.bundle.opening import Bundle, open_bundle
-from edge_tracker.bundle.writing import write_manifest
 from edge_tracker.cli.main import main
-from edge_tracker.cli.printing import print_int8_accuracy
-from edge_tracker.errors import BundleError, CalibrationError
+from edge_tracker.errors import CalibrationError
 from edge_tracker.measure.parity import edge_kl
 from edge_tracker.rules.decode import decode_edges
 from edge_tracker.tracker import EdgeTracker
@@ -416,10 +415,11 @@ def test_an_unknown_layer_is_refused_with_the_choices(wanted: str) -> None:
 
 @pytest.mark.parametrize("kind", ["onnx", "openvino"])
 def test_accuracy_is_in_the_manifest(int8_bundle: Bundle, kind: str) -> None:
-    (entry,) = (e for e in int8_bundle.manifest["artefacts"] if is_int8(e, kind))
-    stored = dict(entry["accuracy"])
-    assert stored.pop("kept_fp") == []
-    accuracy = Accuracy(**stored)
+    artefact = int8_bundle.find(kind, "int8")
+    assert artefact is not None
+    accuracy = artefact.accuracy
+    assert accuracy is not None
+    assert accuracy.kept_fp == ()
     assert accuracy.backend == {"onnx": "onnxruntime", "openvino": "openvino"}[kind]
     for fraction in ("auc_fp32", "auc_int8", "ao_fp32", "ao_int8", "trajectory_iou_mean"):
         assert 0 <= getattr(accuracy, fraction) <= 1
@@ -429,7 +429,8 @@ def test_accuracy_is_in_the_manifest(int8_bundle: Bundle, kind: str) -> None:
     assert 0 < accuracy.edge_kl_mean < accuracy.edge_kl_max
     assert accuracy.latency_ratio > 0
     assert accuracy.auc_drop == accuracy.auc_fp32 - accuracy.auc_int8
-    assert entry["parity"]["box_px"] > 0
+    assert artefact.parity is not None
+    assert artefact.parity.box_px > 0
 
 
 def test_what_judges_has_not_calibrated(int8_bundle: Bundle) -> None:
@@ -491,11 +492,14 @@ def folder(int8_bundle: Bundle, tmp_path: Path) -> Path:
 
 def add(folder: Path, golden: Golden, options: Int8Options) -> list[str]:
     """What convert does once the fp32 artefacts are there."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["artefacts"] = [e for e in manifest["artefacts"] if e["precision"] == "fp32"]
-    write_manifest(folder, manifest)
+    bundle = open_bundle(folder)
+    floating = [artefact for artefact in bundle.artefacts if artefact.precision == "fp32"]
+    draft = Draft(
+        folder, bundle.spec, bundle.tracker_defaults, bundle.source, bundle.tools, floating
+    )
+    draft.write()
     quantisation = options.prepare(("onnx",))
-    return quantisation.add(folder, manifest, golden, {}, Progress(quantisation.steps, None))
+    return quantisation.add(draft, golden, {}, Progress(quantisation.steps, None))
 
 
 def test_what_cannot_calibrate_or_judge_is_refused(
@@ -571,9 +575,11 @@ def test_a_network_that_points_elsewhere_is_refused_however_well_it_happens_to_t
     figures: dict[str, float],
     words: str | None,
 ) -> None:
-    (entry,) = (e for e in open_bundle(folder).manifest["artefacts"] if is_int8(e, "onnx"))
-    stored = {key: value for key, value in entry["accuracy"].items() if key != "kept_fp"}
-    accuracy = Accuracy(**{**stored, "auc_int8": stored["auc_fp32"], **figures})
+    artefact = open_bundle(folder).find("onnx", "int8")
+    assert artefact is not None
+    assert artefact.accuracy is not None
+    auc = artefact.accuracy.auc_fp32
+    accuracy = dataclasses.replace(artefact.accuracy, **{"auc_int8": auc, **figures})
     monkeypatch.setattr("calibration.int8.measure_accuracy", lambda *rest, **choices: accuracy)
     monkeypatch.setattr("calibration.int8.layer_sensitivity", lambda *rest, **choices: [])
     refusals = add(folder, golden, Int8Options(annotated_clips, num_samples=32))
@@ -634,10 +640,8 @@ def test_convert_prints_what_int8_costs(
         assert source in inspected
     manifest = json.loads(json.dumps(int8_bundle.manifest))
     del manifest["artefacts"][-1]["accuracy"]["box_px_mean"]
-    with pytest.raises(
-        BundleError, match=r"the accuracy of .*/int8 in its manifest.*no 'box_px_mean'"
-    ):
-        print_int8_accuracy(dataclasses.replace(int8_bundle, manifest=manifest))
+    with pytest.raises(ValueError, match=r"^artefacts\[\d\]\.accuracy\.box_px_mean is missing$"):
+        parse_manifest(manifest)
     for printed in (converted, inspected):
         assert "int8 against fp32 on 2 sequences held back" in printed
         for entry in int8_bundle.manifest["artefacts"]:

@@ -162,6 +162,8 @@ def test_interrupted_conversion_leaves_everything_as_it_was(
         monkeypatch.setattr(to_onnx.onnx, "save", fail_with(error))
     elif place == "at the last step":
         monkeypatch.setattr("edge_tracker.bundle.writing._put_in_place", fail_with(error))
+    elif place == "write_manifest":
+        monkeypatch.setattr("converters.draft.write_manifest", fail_with(error))
     else:
         monkeypatch.setattr(convert, place, fail_with(error))
     targets = ["onnx", "openvino"] if place == "convert_to_openvino" else ["onnx"]

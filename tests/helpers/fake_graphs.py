@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_tracker.backends.choice import BackendChoice, Graphs
 from edge_tracker.backends.graph import CopyTimes
+from edge_tracker.bundle.manifest import Source
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.options import TrackerOptions
 from mixformerv2.geometries import NANO
@@ -113,5 +114,9 @@ def bundle_without_files(options: TrackerOptions | None = None) -> Bundle:
         spec=NANO,
         tracker_defaults=options or TrackerOptions(),
         artefacts=(),
+        source=Source("no checkpoint", ""),
+        tools={},
+        files={},
+        calibration=None,
         manifest={},
     )

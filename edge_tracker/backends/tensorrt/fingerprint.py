@@ -82,7 +82,7 @@ def fingerprint_ahead(
 
 def onnx_sha256(bundle: Bundle, source: Artefact) -> str:
     """Of the manifest's hashes of the ONNX files, which are checked against the files elsewhere."""
-    hashes = [bundle.manifest["files"][path]["sha256"] for path in sorted(source.files())]
+    hashes = [bundle.files[path].sha256 for path in sorted(source.files())]
     return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 

@@ -224,7 +224,7 @@ class _Run:
         return BenchReport(
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             bundle=str(self.bundle.path),
-            source_sha256=str(self.bundle.manifest["source"]["sha256"]),
+            source_sha256=self.bundle.source.sha256,
             settings=self.settings,
             machine=machine,
             power_mode=read_power_mode(),

@@ -75,14 +75,14 @@ class BundleContender:
     def identity(self) -> dict[str, str]:
         bundle = open_bundle(self.bundle)
         hashes = [
-            bundle.manifest["files"][path]["sha256"]
+            bundle.files[path].sha256
             for artefact in bundle.artefacts
             if runs(self.backend, artefact) and artefact.precision == self.precision
             for path in artefact.files()
         ]
         return {
             "tracker": self.name,
-            "checkpoint": bundle.manifest["source"]["sha256"],
+            "checkpoint": bundle.source.sha256,
             "files": hashlib.sha256("".join(hashes).encode()).hexdigest(),
             "options": str(asdict(bundle.tracker_defaults)),
         }

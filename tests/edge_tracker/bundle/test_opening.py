@@ -148,7 +148,7 @@ WEIGHTS = "onnx/fp32/weights.bin"
 WRONG_MANIFESTS: dict[str, tuple[Edit, str]] = {
     "model without bins": (lambda m: m["model"].pop("bins"), "bins"),
     "unknown field of model": (lambda m: m["model"].update(colour=1), "colour"),
-    "width in words": (lambda m: m["model"].update(width="wide"), "width|template_kv|TypeError"),
+    "width in words": (lambda m: m["model"].update(width="wide"), "model.width is 'wide'"),
     "negative depth": (
         lambda m: m["model"].update(depth=-4),
         "model.depth is -4, expected a positive",
@@ -160,11 +160,45 @@ WRONG_MANIFESTS: dict[str, tuple[Edit, str]] = {
     ),
     "other bins": (lambda m: m["model"].update(bins=72), "edge_probs of onnx/fp32"),
     "tracker out of range": (lambda m: m["tracker"].update(search_factor=0), "crop factor 0"),
-    "tracker in words": (lambda m: m["tracker"].update(search_factor="4.5"), "TypeError"),
-    "model is a number": (lambda m: m.update(model=7), "incomplete or wrong"),
-    "artefacts are no list": (lambda m: m.update(artefacts={"a": 1}), "incomplete or wrong"),
+    "tracker in words": (
+        lambda m: m["tracker"].update(search_factor="4.5"),
+        r"tracker\.search_factor is '4\.5', expected a number",
+    ),
+    "unknown tracker option": (lambda m: m["tracker"].update(speed=1), "tracker.speed is unknown"),
+    "model is a number": (lambda m: m.update(model=7), "model is 7, expected an object"),
+    "artefacts are no list": (
+        lambda m: m.update(artefacts={"a": 1}),
+        r"artefacts is \{'a': 1\}, expected a list",
+    ),
+    "a tensor of another name": (
+        lambda m: m["artefacts"][1]["graphs"]["search"]["inputs"][0].update(name="image"),
+        r"artefacts\[1\]\.graphs\.search\.inputs\[0\]\.name is 'image', expected templates or ",
+    ),
+    "a format that nobody has": (
+        lambda m: m["artefacts"][0].update(format="coreml"),
+        r"artefacts\[0\]\.format is 'coreml', expected onnx or openvino or tensorrt",
+    ),
+    "a parity of nothing": (
+        lambda m: m["artefacts"][0]["parity"].update(box_px=float("nan")),
+        r"artefacts\[0\]\.parity\.box_px is nan, expected a number",
+    ),
+    "a size in words": (
+        lambda m: m["files"][WEIGHTS].update(size_bytes="big"),
+        r"files\['onnx/fp32/weights\.bin'\]\.size_bytes is 'big', expected a whole number",
+    ),
+    "a tool without a version": (
+        lambda m: m["tools"].update(torch=2),
+        r"tools\.torch is 2, expected text",
+    ),
+    "a seed in words": (
+        lambda m: m.update(calibration={"seed": "x", "sources": {}}),
+        r"calibration\.seed is 'x', expected a whole number",
+    ),
     "a graph is missing": (lambda m: m["artefacts"][0]["graphs"].pop("template"), "has graphs"),
-    "a file has no hash": (lambda m: m["files"][WEIGHTS].pop("sha256"), "no sha256"),
+    "a file has no hash": (
+        lambda m: m["files"][WEIGHTS].pop("sha256"),
+        "weights.*sha256 is missing",
+    ),
     "a file is not listed": (lambda m: m["files"].pop(WEIGHTS), "weights"),
 }
 

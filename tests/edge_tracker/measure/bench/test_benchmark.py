@@ -17,7 +17,7 @@ from edge_tracker import tracker
 from edge_tracker.backends import openvino
 from edge_tracker.backends.choice import backend_of
 from edge_tracker.backends.graph import CopyTimes
-from edge_tracker.bundle.manifest import Artefact, Parity
+from edge_tracker.bundle.manifest import Artefact, Parity, Source
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.cli.main import main
 from edge_tracker.errors import BackendUnavailable, EdgeTrackerError
@@ -79,7 +79,7 @@ class FakeBench:
         bundle = replace(
             bundle_without_files(),
             artefacts=artefacts,
-            manifest={"source": {"sha256": "5eed"}},
+            source=Source("a checkpoint", "5eed"),
         )
         choices = {"iterations": 100, "cold_starts": 0, **choices}
         return benchmark(
