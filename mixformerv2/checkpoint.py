@@ -319,8 +319,8 @@ def _check_against(expected: Mapping[str, Tensor], state: StateDict, path: str |
 def _shape(state: Mapping[str, Tensor], name: str, ndim: int) -> tuple[int, ...]:
     if name not in state:
         raise CheckpointError(
-            f"checkpoint has no tensor {name}: it is not a MixFormerV2 with box and score heads; "
-            f"it holds {_some(state)}"
+            f"checkpoint has no tensor {name}: expected the state_dict of a MixFormerV2 network "
+            f"with box and score heads; it holds {_some(state)}"
         )
     shape = tuple(state[name].shape)
     if len(shape) != ndim or 0 in shape:

@@ -4,9 +4,12 @@ edge_tracker/bundle/contract.py.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+from edge_tracker.errors import BackendUnavailable
 
 Arrays = Mapping[str, Any]
 
@@ -44,3 +47,15 @@ class CompiledGraph(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def refuse_after_fork(process: int) -> None:
+    """Raise BackendUnavailable in any process but this one (`os.getpid()` of where the backend was
+    opened): a fork copies no threads, and what waits for them waits for ever.
+    """
+    if os.getpid() != process:
+        raise BackendUnavailable(
+            "this process was forked from one that had opened a tracker already, whose threads it "
+            "does not have: open trackers in the child alone, or start it in another way, with "
+            'multiprocessing.get_context("spawn") for one'
+        )

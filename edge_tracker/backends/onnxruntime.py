@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_tracker.backends.graph import Arrays
+from edge_tracker.backends.graph import Arrays, refuse_after_fork
 from edge_tracker.backends.record import Backend, missing_package
 from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.bundle.manifest import Artefact
@@ -24,11 +25,13 @@ class OrtGraph:
     def __init__(self, session: ort.InferenceSession, background: ThreadPoolExecutor) -> None:
         self._session = session
         self._background = background
+        self._process = os.getpid()
         self.input_names = frozenset(tensor.name for tensor in session.get_inputs())
         self._output_names = [output.name for output in session.get_outputs()]
         self.output_names = frozenset(self._output_names)
 
     def run(self, inputs: Arrays) -> Arrays:
+        refuse_after_fork(self._process)
         outputs = self._session.run(self._output_names, dict(inputs))
         return dict(zip(self._output_names, outputs, strict=True))
 

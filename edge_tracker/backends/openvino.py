@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import json
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_tracker.backends.graph import Arrays
+from edge_tracker.backends.compile_cache import cache_folder, load_compiled, store_compiled
+from edge_tracker.backends.graph import Arrays, refuse_after_fork
 from edge_tracker.backends.record import Backend, missing_package
 from edge_tracker.bundle.contract import GRAPHS, ON_DEVICE
 from edge_tracker.bundle.manifest import Artefact
@@ -18,6 +23,8 @@ from edge_tracker.errors import BackendUnavailable
 
 if TYPE_CHECKING:
     import openvino as ov
+
+_log = logging.getLogger(__name__)
 
 
 class OpenVinoGraph:
@@ -31,6 +38,7 @@ class OpenVinoGraph:
         from openvino import Tensor
 
         self._tensor_type = Tensor
+        self._process = os.getpid()
         self._requests = [compiled.create_infer_request() for _ in range(requests)]
         self._turn = cycle(self._requests)
         self.input_names = frozenset(port.any_name for port in compiled.inputs)
@@ -62,6 +70,7 @@ class OpenVinoGraph:
         self._turn = cycle(())
 
     def _fill(self, inputs: Arrays) -> ov.InferRequest:
+        refuse_after_fork(self._process)
         request = next(self._turn)
         request.wait()
         for name, value in inputs.items():
@@ -79,17 +88,32 @@ class OpenVinoGraph:
         return outputs
 
 
-@cache
 def openvino_core() -> ov.Core:
     """The one of this process, which lives as long.
 
     On Linux each core gives the process an alternative stack for signals, and frees it when it
     goes. Of two, the younger then puts back the older one's, which may be gone: the next signal
     that Python handles, Ctrl-C for one, ends the process (OpenVINO 2026.4).
-    """
-    import openvino as ov
 
-    return ov.Core()
+    Raises BackendUnavailable in a process that was forked from one that has used OpenVINO, where
+    it would wait for ever for threads that a fork does not copy.
+    """
+    core, process = _first_core()
+    refuse_after_fork(process)
+    return core
+
+
+@cache
+def _first_core() -> tuple[ov.Core, int]:
+    """With the process that made it."""
+    try:
+        import openvino as ov
+    except RuntimeError as error:
+        raise BackendUnavailable(
+            f"openvino does not load ({_last_line(error)}); if this account has no home, set HOME "
+            "to a folder that it may write"
+        ) from error
+    return ov.Core(), os.getpid()
 
 
 def compile_graphs(
@@ -110,29 +134,74 @@ def compile_graphs(
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
     if device == "CPU":
         config["INFERENCE_PRECISION_HINT"] = _float_type(core, artefact.precision)
-    if (cache_folder := _cache_folder(cache_dir)) is not None:
-        config["CACHE_DIR"] = str(cache_folder)
     if num_threads is not None:
         config["INFERENCE_NUM_THREADS"] = num_threads
+    folder = cache_folder(cache_dir)
     graphs = []
     # Two for the template graph, so that the keys and values in use stay while others are made.
     for name, requests in zip(GRAPHS, (2, 1), strict=True):
-        files = artefact.graphs[name]
-        weights = bundle.path / files.weights if files.weights else None
+        model = artefact.graphs[name].model
         try:
-            model = core.read_model(bundle.path / files.model, weights or "")
-            model.reshape(
-                {port.any_name: [1, *list(port.partial_shape)[1:]] for port in model.inputs}
-            )
-            compiled = core.compile_model(model, device, config)
+            compiled = _compile_or_load(bundle, artefact, name, device, config, folder)
             graphs.append(OpenVinoGraph(compiled, requests))
         except Exception as error:  # a damaged model makes OpenVINO raise what it likes
             raise BackendUnavailable(
-                f"openvino refuses {bundle.path / files.model} on device {device!r} (here are "
+                f"openvino refuses {bundle.path / model} on device {device!r} (here are "
                 f"{', '.join(core.available_devices)}): {_last_line(error)}"
             ) from error
     template, search = graphs
     return template, search, device
+
+
+def _compile_or_load(
+    bundle: Bundle,
+    artefact: Artefact,
+    name: str,
+    device: str,
+    config: Mapping[str, Any],
+    folder: Path | None,
+) -> ov.CompiledModel:
+    """One graph, compiled here or as an earlier start left it in `folder`.
+
+    Not OpenVINO's own CACHE_DIR: that maps files into memory which another process may be writing,
+    and takes what they hold on trust.
+    """
+    core = openvino_core()
+    files = artefact.graphs[name]
+    weights = bundle.path / files.weights if files.weights else None
+    key = _key(bundle, [files.model, *([files.weights] if files.weights else [])], device, config)
+    if folder is not None and (blob := load_compiled(folder, key)) is not None:
+        try:
+            return core.import_model(io.BytesIO(blob), device, dict(config))
+        except RuntimeError as error:
+            _log.info("%s is compiled anew: %s", files.model, _last_line(error))
+    model = core.read_model(bundle.path / files.model, weights or "")
+    model.reshape({port.any_name: [1, *list(port.partial_shape)[1:]] for port in model.inputs})
+    compiled = core.compile_model(model, device, dict(config))
+    if folder is not None:
+        try:
+            exported = compiled.export_model()
+        except RuntimeError as error:  # not every device can
+            _log.info("%s cannot be kept compiled: %s", files.model, _last_line(error))
+        else:
+            store_compiled(folder, key, exported.getvalue())
+    return compiled
+
+
+def _key(bundle: Bundle, files: list[str], device: str, config: Mapping[str, Any]) -> str:
+    """Differs wherever the compiled model would."""
+    import openvino as ov
+
+    core = openvino_core()
+    facts = [
+        ov.get_version(),
+        device,
+        str(core.get_property(device, "FULL_DEVICE_NAME")),
+        sorted(core.get_property(device, "OPTIMIZATION_CAPABILITIES")),
+        sorted((name, str(value)) for name, value in config.items()),
+        [bundle.files[file].sha256 for file in files],
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _float_type(core: ov.Core, precision: str) -> str:
@@ -143,19 +212,6 @@ def _float_type(core: ov.Core, precision: str) -> str:
     """
     has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "bf16" if precision == "int8" and has_bfloat16 else "f32"
-
-
-def _cache_folder(cache_dir: str | Path | None) -> Path | None:
-    if cache_dir is not None:
-        folder = Path(cache_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    folder = Path.home() / ".cache" / "edge_tracker" / "openvino"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return folder if os.access(folder, os.W_OK) else None
 
 
 def _last_line(error: Exception) -> str:

@@ -196,7 +196,7 @@ def test_the_command_exits_with_1_and_names_the_limit(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(openvino, "_cache_folder", lambda folder: cache_dir)
+    monkeypatch.setattr(openvino, "cache_folder", lambda folder: cache_dir)
     folder = copy_of(trained_bundle, tmp_path)
     report = tmp_path / "verified.json"
     assert main(["verify", str(folder), "--json", str(report)]) == 0

@@ -279,7 +279,7 @@ def test_the_command_and_its_files(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(openvino, "_cache_folder", lambda folder: cache_dir)
+    monkeypatch.setattr(openvino, "cache_folder", lambda folder: cache_dir)
     report, page = tmp_path / "bench.json", tmp_path / "bench.html"
     options = ["--target-fps", "50", "--json", str(report), "--html", str(page)]
     assert main(command(nano_bundle, *options)) == 0
