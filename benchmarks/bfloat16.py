@@ -66,7 +66,7 @@ def compile_in(bundle: Bundle, precision: str, threads: int) -> Graphs:
     }
     core, compiled = openvino_core(), {}
     for name, files in artefact.graphs.items():
-        model = core.read_model(bundle.path / files.model, bundle.path / (files.weights or ""))
+        model = core.read_model(bundle.path / files.model)
         model.reshape({port.any_name: [1, *list(port.partial_shape)[1:]] for port in model.inputs})
         compiled[name] = OpenVinoGraph(core.compile_model(model, "CPU", config), requests=2)
     choice = BackendChoice("openvino", "CPU", precision, ())

@@ -72,15 +72,19 @@ class Draft:
 def describe_artefact(folder: Path, kind: str, precision: str, opset: int = OPSET) -> Artefact:
     """What the folder holds in this format and precision, before its parity and size are known."""
     base = f"{kind}/{precision}"
-    suffix = "onnx" if kind == "onnx" else "xml"
     source = folder / "onnx" / (precision if kind == "onnx" else "fp32")
     graphs = {
-        name: GraphFiles(
-            f"{base}/{name}.{suffix}", f"{base}/{WEIGHTS}", *_tensors(source / f"{name}.onnx")
-        )
+        name: GraphFiles(*_file_names(kind, base, name), *_tensors(source / f"{name}.onnx"))
         for name in GRAPHS
     }
     return Artefact(kind, precision, graphs, parity=None, size_bytes=0, opset=opset)
+
+
+def _file_names(kind: str, base: str, graph: str) -> tuple[str, str]:
+    """Of the model and of its weights."""
+    if kind == "onnx":
+        return f"{base}/{graph}.onnx", f"{base}/{WEIGHTS}"
+    return f"{base}/{graph}.xml", f"{base}/{graph}.bin"
 
 
 def _tensors(model_path: Path) -> tuple[tuple[GraphTensor, ...], tuple[GraphTensor, ...]]:

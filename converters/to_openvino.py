@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import openvino as ov
 
-from converters.to_onnx import ALIGNMENT, WEIGHTS
+from converters.to_onnx import ALIGNMENT
 from edge_tracker.bundle.contract import GRAPHS
 
 
 def convert_to_openvino(
     onnx_folder: Path, folder: Path, precision: str, metadata: Mapping[str, str]
 ) -> None:
-    """Write template.xml, search.xml and their common weights into `folder`.
+    """Write template.xml, search.xml and their weights, template.bin and search.bin, into `folder`.
 
     precision: "fp32", or "fp16" for weights of half the size (a CPU still computes in float32).
     `metadata` goes into the models' `rt_info`, under "edge_tracker". The number of targets stays
@@ -30,7 +31,7 @@ def convert_to_openvino(
 def save_models(
     models: Mapping[str, ov.Model], folder: Path, precision: str, metadata: Mapping[str, str]
 ) -> None:
-    """Write both graphs and their common weights into `folder`."""
+    """Write both graphs and their weights into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, model in models.items():
         for key, value in {**metadata, "precision": precision}.items():
@@ -40,9 +41,12 @@ def save_models(
 
 
 def _share_weights(folder: Path) -> None:
-    """Replace each graph's .bin by one file for both, in which equal constants stand once."""
+    """Make of both graphs' weights one file, in which equal constants stand once. It has both
+    names, as readers of an IR expect weights that bear the name of the graph.
+    """
     places: dict[bytes, int] = {}
-    with (folder / WEIGHTS).open("wb") as weights:
+    shared = folder / "shared.bin"
+    with shared.open("wb") as weights:
         for name in GRAPHS:
             description = folder / f"{name}.xml"
             own_weights = folder / f"{name}.bin"
@@ -60,6 +64,17 @@ def _share_weights(folder: Path) -> None:
             _number_layers(tree.iterfind(".//layer"))
             tree.write(description, encoding="utf-8", xml_declaration=True)
             own_weights.unlink()
+    first, *others = (folder / f"{name}.bin" for name in GRAPHS)
+    shared.rename(first)
+    for other in others:
+        _link_or_copy(first, other)
+
+
+def _link_or_copy(file: Path, name: Path) -> None:
+    try:
+        name.hardlink_to(file)
+    except OSError:  # FAT, some network drives
+        shutil.copyfile(file, name)
 
 
 def _number_layers(layers: Iterable[ElementTree.Element]) -> None:

@@ -7,7 +7,7 @@ artefacts[2].graphs.search.model.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import PurePosixPath
 from typing import Any
@@ -94,7 +94,8 @@ class Int8Accuracy:
 
 @dataclass(frozen=True)
 class Artefact:
-    """The network in one file format and precision. opset: of ONNX files, or of those that it was
+    """The network in one file format and precision. size_bytes: on a disk, weights that both graphs
+    have counted once. opset: of ONNX files, or of those that it was
     made from; None of engines. accuracy: of int8 alone.
     """
 
@@ -124,6 +125,13 @@ def files_of(graphs: Mapping[str, GraphFiles]) -> list[str]:
 class FileFacts:
     sha256: str
     size_bytes: int
+
+
+def stored_bytes(files: Iterable[FileFacts]) -> int:
+    """What files take on a disk: those of the same content are links to one another, and count
+    once.
+    """
+    return sum({facts.sha256: facts.size_bytes for facts in files}.values())
 
 
 @dataclass(frozen=True)
@@ -292,7 +300,7 @@ def _artefact(place: _Place, listed: _Place, files: Mapping[str, FileFacts]) -> 
         precision=precision,
         graphs=graphs,
         parity=_parity(parity) if parity is not None else None,
-        size_bytes=sum(files[path].size_bytes for path in files_of(graphs)),
+        size_bytes=stored_bytes(files[path] for path in files_of(graphs)),
         opset=opset.count() if opset is not None else None,
         accuracy=_accuracy(accuracy) if accuracy is not None else None,
     )

@@ -58,6 +58,7 @@ class Bundle:
 
     def check_files(self, paths: list[str]) -> None:
         """Raise BundleError unless each file is there with the size and sha256 of the manifest."""
+        digests: dict[tuple[int, int], str] = {}
         for relative in paths:
             redo = _REDO
             if relative.startswith("tensorrt/"):
@@ -70,13 +71,18 @@ class Bundle:
             file = self.path / relative
             if not file.is_file():
                 raise BundleError(f"bundle {self.path}: {relative} is missing; {redo}")
-            size = file.stat().st_size
+            status = file.stat()
+            size = status.st_size
             if size != expected.size_bytes:
                 raise BundleError(
                     f"bundle {self.path}: {relative} has {size} bytes, expected "
                     f"{expected.size_bytes}; it is truncated or was altered; {redo}"
                 )
-            if sha256_of(file) != expected.sha256:
+            # Weights that both graphs have are one file of two names.
+            identity = (status.st_dev, status.st_ino)
+            digest = digests.get(identity) or sha256_of(file)
+            digests[identity] = digest
+            if digest != expected.sha256:
                 raise BundleError(
                     f"bundle {self.path}: {relative} was altered: its sha256 is not that of the "
                     f"{MANIFEST}; {redo}"

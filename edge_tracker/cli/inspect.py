@@ -33,6 +33,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from edge_tracker.bundle.manifest import stored_bytes
     from edge_tracker.bundle.opening import open_bundle
     from edge_tracker.cli.printing import (
         megabytes,
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     print_artefacts(bundle.artefacts)
     print_int8_accuracy(bundle)
     count = len(bundle.files)
-    total_bytes = sum(file.size_bytes for file in bundle.files.values())
+    total_bytes = stored_bytes(bundle.files.values())
     print_table(
         "Bundle",
         ("", ""),

@@ -212,8 +212,7 @@ class OpenVinoPair:
 
     def __init__(self, folder: Path, suffix: str) -> None:
         core = ov.Core()
-        weights = folder / "weights.bin" if suffix == "xml" else ""
-        self.models = {g: core.read_model(folder / f"{g}.{suffix}", weights) for g in GRAPHS}
+        self.models = {g: core.read_model(folder / f"{g}.{suffix}") for g in GRAPHS}
         self._compiled = {
             graph: core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
             for graph, model in self.models.items()
@@ -322,7 +321,7 @@ def test_openvino_int8_is_smaller_and_near_fp32(
     assert int8 is not None
     assert fp32 is not None
     sizes = [
-        (int8_bundle.path / f"openvino/{p}/weights.bin").stat().st_size for p in ("int8", "fp32")
+        (int8_bundle.path / f"openvino/{p}/search.bin").stat().st_size for p in ("int8", "fp32")
     ]
     assert sizes[0] < 0.6 * sizes[1]
     pair = OpenVinoPair(int8_bundle.path / "openvino" / "int8", "xml")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
+import subprocess
+import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,20 +18,19 @@ import torch
 from converters import convert, to_onnx
 from converters.convert import convert_checkpoint
 from converters.golden_cases import make_golden
-from edge_tracker import CheckpointError, EdgeTrackerError, TrackerOptions, open_bundle
+from edge_tracker import (
+    CheckpointError,
+    EdgeTracker,
+    EdgeTrackerError,
+    TrackerOptions,
+    open_bundle,
+)
 from edge_tracker.bundle.manifest import MANIFEST
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.rules.normalise import normalise
 from mixformerv2.model import MixFormerV2
 from tests.helpers.bundle_stubs import contents, stub_bundle
 from tests.helpers.lively_networks import TINY, lively_network
-
-
-@pytest.fixture(scope="module")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("checkpoint") / "tiny.pth.tar"
-    torch.save({"net": lively_network(TINY).state_dict()}, path)
-    return path
 
 
 def test_same_checkpoint_gives_the_same_bundle_twice(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -68,6 +71,85 @@ def test_measured_parity_is_in_the_manifest_and_within_what_rounding_explains(
     assert fp32 is not None
     assert fp16 is not None
     assert fp32.box_px < fp16.box_px
+
+
+PLAIN_READER = """
+import sys
+import numpy as np
+import openvino as ov
+core = ov.Core()
+for folder in sys.argv[2:]:
+    template, search = (
+        core.compile_model(core.read_model(f"{folder}/{name}.xml"), "CPU", {
+            "INFERENCE_PRECISION_HINT": "f32"})
+        for name in ("template", "search")
+    )
+    golden = np.load(sys.argv[1])
+    template_kv = template({"templates": golden["templates"]})["template_kv"]
+    outputs = search({"search": golden["search"], "template_kv": template_kv})
+    assert np.abs(outputs["score"] - golden["score"]).max() < 0.05
+assert not any("edge_tracker" in name for name in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("kind", ["nano_bundle", "int8_bundle"])
+def test_a_program_that_knows_only_openvino_opens_every_ir(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    bundle: Bundle = request.getfixturevalue(kind)
+    folders = sorted({xml.parent for xml in bundle.path.rglob("*.xml")})
+    assert len(folders) == 2
+    command = [sys.executable, "-I", "-c", PLAIN_READER, bundle.path / "golden.npz", *folders]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_archive_of_a_bundle_holds_weights_once_and_unpacks_to_links(
+    nano_bundle: Bundle, tmp_path: Path
+) -> None:
+    sizes = {name: len(content) for name, content in contents(nano_bundle.path).items()}
+    weights = sizes["openvino/fp32/search.bin"]
+    shutil.make_archive(str(tmp_path / "nano"), "tar", nano_bundle.path)
+    with tarfile.open(tmp_path / "nano.tar") as archive:
+        assert sum(member.isfile() for member in archive) == len(sizes) - 2
+    assert (tmp_path / "nano.tar").stat().st_size < sum(sizes.values()) - weights
+    shutil.unpack_archive(tmp_path / "nano.tar", tmp_path / "unpacked", filter="data")
+    assert contents(tmp_path / "unpacked") == contents(nano_bundle.path)
+    folder = tmp_path / "unpacked" / "openvino" / "fp32"
+    assert (folder / "template.bin").samefile(folder / "search.bin")
+    copied = open_bundle(tmp_path / "unpacked")
+    copied.check_files(list(copied.files))
+
+
+def test_size_is_that_on_the_disk(nano_bundle: Bundle) -> None:
+    artefact = nano_bundle.find("openvino", "fp32")
+    assert artefact is not None
+    files = list((nano_bundle.path / "openvino" / "fp32").iterdir())
+    assert artefact.size_bytes == sum({f.stat().st_ino: f.stat().st_size for f in files}.values())
+
+
+def test_bundles_whose_ir_shares_a_file_of_another_name_still_open(
+    nano_bundle: Bundle, cache_dir: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "old"
+    shutil.copytree(nano_bundle.path, folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    for precision in ("fp32", "fp16"):
+        place = f"openvino/{precision}"
+        (folder / place / "search.bin").unlink()
+        (folder / place / "template.bin").rename(folder / place / "weights.bin")
+        manifest["files"].pop(f"{place}/search.bin")
+        manifest["files"][f"{place}/weights.bin"] = manifest["files"].pop(f"{place}/template.bin")
+        for artefact in manifest["artefacts"]:
+            if artefact["format"] == "openvino":
+                for graph in artefact["graphs"].values():
+                    graph["weights"] = f"openvino/{artefact['precision']}/weights.bin"
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    bundle = open_bundle(folder)
+    bundle.check_files(list(bundle.files))
+    with EdgeTracker(bundle, backend="openvino", cache_dir=cache_dir) as tracker:
+        tracker.init(np.zeros((80, 80, 3), np.uint8), (10, 10, 40, 40))
+        assert 0 <= tracker.update(np.zeros((80, 80, 3), np.uint8)).score <= 1
 
 
 def test_tracker_defaults_travel_with_the_bundle(tiny_checkpoint: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -64,7 +65,7 @@ def test_openvino_is_the_full_forward(
     core = ov.Core()
     compiled = {}
     for name in GRAPHS:
-        model = core.read_model(tmp_path / f"{name}.xml", tmp_path / "weights.bin")
+        model = core.read_model(tmp_path / f"{name}.xml")
         exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
         compiled[name] = core.compile_model(model, "CPU", exact)
     for batch in (1, 3):
@@ -216,13 +217,27 @@ def test_openvino_stores_weights_once_and_in_half_the_size_as_fp16(
     for precision, expected_bytes in (("fp32", state_bytes), ("fp16", state_bytes / 2)):
         convert_to_openvino(pair.folder, tmp_path / precision, precision, {"width": "192"})
         names = {file.name for file in (tmp_path / precision).iterdir()}
-        assert names == {"template.xml", "search.xml", "weights.bin"}
-        size = (tmp_path / precision / "weights.bin").stat().st_size
-        assert expected_bytes * 0.9 < size < expected_bytes * 1.1
-        weights = tmp_path / precision / "weights.bin"
-        model = ov.Core().read_model(tmp_path / precision / "search.xml", weights)
+        assert names == {"template.xml", "search.xml", "template.bin", "search.bin"}
+        template, search = (tmp_path / precision / f"{name}.bin" for name in GRAPHS)
+        assert template.samefile(search)
+        assert expected_bytes * 0.9 < search.stat().st_size < expected_bytes * 1.1
+        model = ov.Core().read_model(tmp_path / precision / "search.xml")
         assert model.get_rt_info(["edge_tracker", "width"]).value == "192"
         assert model.get_rt_info(["edge_tracker", "precision"]).value == precision
+
+
+def test_weights_are_copied_where_a_file_has_one_name_only(
+    exported: Export, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    convert_to_openvino(exported("nano").folder, tmp_path, "fp32", {})
+    template, search = (tmp_path / f"{name}.bin" for name in GRAPHS)
+    assert not template.samefile(search)
+    assert template.read_bytes() == search.read_bytes()
+    ov.Core().compile_model(ov.Core().read_model(tmp_path / "search.xml"), "CPU")
 
 
 def test_simplification_that_changes_the_outputs_is_refused(

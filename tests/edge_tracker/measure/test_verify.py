@@ -182,7 +182,7 @@ def test_what_cannot_run_here_is_skipped(
 
 def test_altered_files_fail(trained_bundle: Bundle, cache_dir: Path, tmp_path: Path) -> None:
     folder = copy_of(trained_bundle, tmp_path)
-    weights = folder / "openvino" / "fp32" / "weights.bin"
+    weights = folder / "openvino" / "fp32" / "search.bin"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\1\2\3")
     verified = result_of(verify(folder, cache_dir=cache_dir), "openvino/fp32")
     assert verified.status == "failed"
