@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_tracker.errors import CalibrationError, DatasetError
+from edge_tracker.measure.evaluation.box_lines import numbers_of, read_box_lines
 from edge_tracker.measure.evaluation.ground_truth import read_sequence
 from edge_tracker.measure.evaluation.layouts import MixedLayouts, SequenceFolder, find_sequences
 from edge_tracker.rules.boxes import Box
@@ -53,7 +54,7 @@ def find_sources(folder: Path) -> list[Source]:
     taken |= {found.truth.parent.resolve() for found in sequences} - {folder.resolve()}
     for path in sorted(folder.rglob("*"), key=lambda path: natural_key(str(path))):
         suffix, boxes = path.suffix.lower(), path.with_suffix(".txt")
-        if taken & set(path.resolve().parents):
+        if path.name.startswith(".") or taken & set(path.resolve().parents):
             continue
         name = path.relative_to(folder).as_posix()
         if not boxes.is_file():
@@ -119,18 +120,19 @@ def _image_opener(image: Path, boxes: Path) -> Callable[[], Frames]:
 
 def _read_boxes(path: Path) -> list[Box]:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
+        lines = read_box_lines(path)
+    except (OSError, UnicodeError) as error:
         raise CalibrationError(f"{path} cannot be read: {error}") from error
     boxes: list[Box] = []
     for number, line in enumerate(lines):
         if not line.strip():
             continue
         try:
-            x, y, w, h = (float(part) for part in line.replace(",", " ").split())
+            x, y, w, h = numbers_of(line)
         except ValueError as error:
             raise CalibrationError(
                 f"line {number + 1} of {path} is {line[:60]!r}: expected x,y,width,height in pixels"
+                f" ({error})"
             ) from error
         boxes.append((x, y, w, h))
     if not boxes:

@@ -83,7 +83,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"checkpoint {path}: no such file")
     if path.stat().st_size == 0:
         raise CheckpointError(f"checkpoint {path} is empty (0 bytes): download or copy it again")
-    read = _read_safetensors if path.suffix == ".safetensors" else _read_torch_file
+    read = _read_safetensors if path.suffix.lower() == ".safetensors" else _read_torch_file
     try:
         stated, state = read(path)
     except UnreadableFile as error:

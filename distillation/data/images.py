@@ -14,12 +14,16 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """Images directly in a folder, in the order of their names. Raises DatasetError if there are
-    none.
+    """Images directly in a folder, hidden ones left out, in the order of their names. Raises
+    DatasetError if there are none.
     """
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
     if not paths:
         raise DatasetError(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)})")
     return paths

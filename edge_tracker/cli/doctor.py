@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edge_tracker.cli.arguments import Subparsers, add_json_option, add_subcommand
 from edge_tracker.errors import BackendUnavailable
+from edge_tracker.files.untrusted import harmless
 
 if TYPE_CHECKING:
     from edge_tracker.measure.doctor import Diagnosis
@@ -66,4 +67,6 @@ def _print(diagnosis: Diagnosis) -> None:
         (b.backend, "yes" if b.available else "no", b.found, b.remedy or "")
         for b in diagnosis.backends
     ]
+    for warning in diagnosis.warnings:
+        print(harmless(f"warning: {warning}"))
     print_table("Backends", ("backend", "can run", "devices, or why not", "remedy"), backends)

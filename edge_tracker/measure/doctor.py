@@ -25,6 +25,8 @@ RUNTIME = {
         "opencv-contrib-python-headless",
     ),
 }
+#: Modules whose distributions stand for one another. Those of TensorRT depend on one another.
+BROUGHT_BY_ONE = ("cv2", "onnxruntime")
 CONVERSION = {
     "torch": ("torch",),
     "onnx": ("onnx",),
@@ -64,6 +66,7 @@ class Diagnosis:
     nvidia: Nvidia
     packages: tuple[Package, ...]
     backends: tuple[BackendStatus, ...]
+    warnings: tuple[str, ...]
 
 
 def diagnose() -> Diagnosis:
@@ -87,6 +90,7 @@ def diagnose() -> Diagnosis:
             status_of(backend)
             for backend in sorted(choice.BACKENDS, key=lambda backend: backend.device_bound)
         ),
+        warnings=overwritten_modules(),
     )
 
 
@@ -113,6 +117,23 @@ def find_package(module: str, distributions: tuple[str, ...]) -> Package:
             return Package(module, distribution, version)
     present = importlib.util.find_spec(module) is not None
     return Package(module, None, "unknown" if present else None)
+
+
+def overwritten_modules() -> tuple[str, ...]:
+    """A line for each module that several installed distributions bring, so that its files are of
+    whichever was installed last, and go with whichever is removed.
+    """
+    packages = packages_of_interest()
+    found = {
+        module: [name for name in packages[module] if _version(name) is not None]
+        for module in BROUGHT_BY_ONE
+    }
+    return tuple(
+        f"{' and '.join(names)} are installed together and overwrite each other's {module}: "
+        f"pip uninstall {' '.join(names)}, then pip install the one that you need"
+        for module, names in found.items()
+        if len(names) > 1
+    )
 
 
 def packages_of_interest() -> dict[str, tuple[str, ...]]:

@@ -163,14 +163,14 @@ def test_a_box_that_is_none_leaves_its_source_out(
 def test_a_box_file_that_cannot_be_read_leaves_its_source_out(
     network: FakeNetwork, own_clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read_text = Path.read_text
+    read_bytes = Path.read_bytes
 
-    def refuse(path: Path, **choices: Any) -> str:
+    def refuse(path: Path) -> bytes:
         if path.name == "park.txt":
             raise PermissionError(13, "Permission denied", str(path))
-        return read_text(path, **choices)
+        return read_bytes(path)
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.warns(RuntimeWarning, match=r"park\.png is left out: .*Permission denied"):
         record_samples(fake_bundle(), own_clips, num_samples=40)
 

@@ -123,8 +123,9 @@ def test_bare_state_dict_loads(state: State, tmp_path: Path) -> None:
     assert_same(read_checkpoint(tmp_path / "weights.pt").state, state)
 
 
-def test_safetensors_loads_with_its_head_count(state: State, tmp_path: Path) -> None:
-    path = tmp_path / "weights.safetensors"
+@pytest.mark.parametrize("name", ["weights.safetensors", "WEIGHTS.SAFETENSORS"])
+def test_safetensors_loads_with_its_head_count(state: State, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
     safetensors.torch.save_file(state, path, metadata={"num_heads": "2"})
     read = read_checkpoint(path)
     assert_same(read.state, state)

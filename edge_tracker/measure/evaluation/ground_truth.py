@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edge_tracker.errors import DatasetError, VideoError
 from edge_tracker.files.untrusted import reading
+from edge_tracker.measure.evaluation.box_lines import numbers_of, read_box_lines
 from edge_tracker.measure.evaluation.layouts import SequenceFolder
 from edge_tracker.rules.boxes import MOST_PX, Box
 from edge_tracker.rules.crop import Image
@@ -118,8 +119,7 @@ def _lines(found: SequenceFolder) -> list[str]:
     with reading(
         f"sequence {found.name}: ground truth {found.truth}", "copy it again", DatasetError
     ):
-        text = found.truth.read_text(encoding="utf-8")
-    lines = text.rstrip().splitlines()
+        lines = read_box_lines(found.truth)
     if not lines:
         raise DatasetError(f"sequence {found.name}: ground truth {found.truth} is empty")
     return lines
@@ -142,17 +142,19 @@ def _check_counts(found: SequenceFolder, lines: list[str], images: list[Path]) -
 
 def _box(found: SequenceFolder, index: int, line: str) -> Boxes:
     """x, y, width, height of one line, pixels counted as in the file."""
+    reason = ""
     try:
-        numbers = np.array([float(part) for part in re.split(r"[,;\s]+", line.strip())])
-    except ValueError:
+        numbers = np.array(numbers_of(line))
+    except ValueError as error:
         numbers = np.empty(0)
+        reason = f" ({error})"
     if len(numbers) in (4, 8) and not (np.abs(numbers) > MOST_PX).any():
         if np.isnan(numbers).any():
             return np.full(4, np.nan)
         return numbers if len(numbers) == 4 else rectangle_of_polygon(numbers)
     raise DatasetError(
         f"sequence {found.name}: line {index + 1} of {found.truth} is {line[:60]!r}: expected "
-        "x,y,width,height or the eight coordinates of a polygon's corners"
+        f"x,y,width,height or the eight coordinates of a polygon's corners{reason}"
     )
 
 

@@ -113,7 +113,7 @@ def _find_uav123(dataset: Path) -> list[SequenceFolder]:
     for truths in candidates:
         videos = truths.parents[1] / "data_seq" / "UAV123"
         if truths.is_dir() and videos.is_dir():
-            return [_uav123_sequence(truth, videos) for truth in truths.glob("*.txt")]
+            return [_uav123_sequence(truth, videos) for truth in _text_files(truths)]
     return []
 
 
@@ -134,7 +134,7 @@ def _find_trackingnet(dataset: Path) -> list[SequenceFolder]:
         SequenceFolder(truth.stem, "trackingnet", subset / "frames" / truth.stem, truth)
         for subset in subsets
         if (subset / "anno").is_dir() and (subset / "frames").is_dir()
-        for truth in (subset / "anno").glob("*.txt")
+        for truth in _text_files(subset / "anno")
     ]
 
 
@@ -159,6 +159,11 @@ def _find_folders(dataset: Path, layout: str | None) -> list[SequenceFolder]:
             for sequence in _sequences_of(folder, chosen)
         ]
     return []
+
+
+def _text_files(folder: Path) -> list[Path]:
+    """But for hidden ones: macOS leaves a ._NAME.txt beside each NAME.txt on other disks."""
+    return [path for path in folder.glob("*.txt") if not path.name.startswith(".")]
 
 
 def _folders_in(parents: Iterable[Path]) -> list[Path]:
@@ -190,7 +195,7 @@ def _layout_of(folder: Path) -> str | None:
 
 
 def _is_damaged_sequence(folder: Path) -> bool:
-    names = [child.name for child in folder.iterdir()]
+    names = [child.name for child in folder.iterdir() if not child.name.startswith(".")]
     return not names or "img" in names or any(is_image_name(name) for name in names)
 
 

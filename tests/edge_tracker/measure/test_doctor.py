@@ -18,6 +18,7 @@ from edge_tracker import hardware
 from edge_tracker.backends import openvino
 from edge_tracker.backends.choice import BACKENDS
 from edge_tracker.backends.tensorrt import opening
+from edge_tracker.cli.main import main
 from edge_tracker.hardware import CudaDevice, Nvidia
 from edge_tracker.measure import doctor
 
@@ -237,3 +238,20 @@ def test_looking_for_packages_imports_none_of_them() -> None:
         "sys.exit(sum(module in sys.modules for module in packages))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_distributions_that_overwrite_each_other_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installed = {"opencv-python", "opencv-python-headless", "numpy"}
+    monkeypatch.setattr(doctor, "_version", lambda name: "4.12" if name in installed else None)
+    (warning,) = doctor.diagnose().warnings
+    assert warning.startswith("opencv-python and opencv-python-headless are installed together")
+    assert "pip uninstall opencv-python opencv-python-headless" in warning
+    main(["doctor"])
+    assert f"warning: {warning}" in capsys.readouterr().out
+
+
+def test_one_of_each_is_nothing_to_warn_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_version", lambda name: "1" if name == "opencv-python" else None)
+    assert doctor.overwritten_modules() == ()

@@ -223,6 +223,7 @@ def report_of(*artefacts: MeasuredArtefact, openvino: str = "2026.4") -> BenchRe
             nvidia=Nvidia(None, None, None, ()),
             packages=(Package("openvino", "openvino", openvino),),
             backends=(),
+            warnings=(),
         ),
         power_mode=None,
         before=QUIET,

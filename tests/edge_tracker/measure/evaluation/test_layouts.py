@@ -173,6 +173,26 @@ def test_withheld_ground_truth_is_one_line(layout: str, tmp_path: Path) -> None:
     assert len(sequence.frames) > len(sequence.truth_xywh) == 1
 
 
+@pytest.mark.parametrize("make", [make_uav123, make_trackingnet])
+def test_what_macos_leaves_beside_each_file_is_no_sequence(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path)
+    before = find_sequences(tmp_path)
+    for found in before:
+        found.truth.with_name(f"._{found.truth.name}").write_bytes(b"\0\5\x16\7" + bytes(60))
+    assert find_sequences(tmp_path) == before
+
+
+def test_decimal_commas_are_no_polygon(tmp_path: Path) -> None:
+    make_otb(tmp_path)
+    truth = tmp_path / "Car" / "groundtruth_rect.txt"
+    write_lines(truth, ["40,5;30,5;40,0;36,0"] * 4)
+    (found,) = find_sequences(tmp_path)
+    with pytest.raises(DatasetError, match=r"line 1 of .*decimal"):
+        read_sequence(found)
+
+
 def test_a_polygon_becomes_the_rectangle_of_its_area(tmp_path: Path) -> None:
     make_vot(tmp_path)
     (found,) = find_sequences(tmp_path)
