@@ -90,6 +90,22 @@ def read_cpu(root: Path) -> Cpu:
     )
 
 
+def usable_cores(root: Path) -> int:
+    """Cores that this process may use, of which two threads count once: by its affinity mask, and
+    by /sys under `root`. All where the system does not tell.
+    """
+    if sys.platform != "linux":
+        return os.cpu_count() or 1
+    topology = root / "sys/devices/system/cpu"
+    siblings = "topology/thread_siblings_list"
+    return len(
+        {
+            read_text(topology / f"cpu{number}" / siblings) or str(number)
+            for number in os.sched_getaffinity(0)
+        }
+    )
+
+
 def read_nvidia(root: Path) -> Nvidia:
     """Driver and Jetson release by files under `root`; devices by asking the driver."""
     kernel_module = read_text(root / "proc/driver/nvidia/version") or ""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import operator
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import SupportsIndex
 
 from edge_tracker.backends import onnxruntime, openvino
 from edge_tracker.backends.graph import CompiledGraph
@@ -73,7 +75,7 @@ def open_graphs(
     if backend != "auto" and backend not in backend_names():
         known = ", ".join(backend_names())
         raise ValueError(f"backend {backend!r} is unknown: choose auto, {known}")
-    _check_placement(device, num_threads)
+    num_threads = _checked_placement(device, num_threads)
     reasons: list[str] = []
     passed_over: list[str] = []
     for record in BACKENDS:
@@ -125,19 +127,20 @@ def _opened(
         ) from error
 
 
-def _check_placement(device: str | None, num_threads: int | None) -> None:
+def _checked_placement(device: str | None, num_threads: SupportsIndex | None) -> int | None:
+    """The number of threads as Python's own."""
     if device is not None and not isinstance(device, str):
         raise TypeError(
             f"device is {device!r}: expected the backend's name of one, such as 'CPU' or '0'"
         )
     if num_threads is None:
-        return
-    if not isinstance(num_threads, int) or isinstance(num_threads, bool):
+        return None
+    if not hasattr(num_threads, "__index__") or isinstance(num_threads, bool):
         raise TypeError(f"num_threads is {num_threads!r}: expected a whole number, or None")
-    if num_threads < 1:
-        raise ValueError(
-            f"num_threads is {num_threads}: expected at least 1, or None for all cores"
-        )
+    whole = operator.index(num_threads)
+    if whole < 1:
+        raise ValueError(f"num_threads is {whole}: expected at least 1, or None for all cores")
+    return whole
 
 
 def _refuse_mistaken_models(bundle: Bundle, artefact: Artefact, graphs: Graphs) -> None:

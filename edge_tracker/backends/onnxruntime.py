@@ -14,6 +14,7 @@ from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable
+from edge_tracker.hardware import usable_cores
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -54,8 +55,8 @@ def compile_graphs(
     cache_dir: str | Path | None,
 ) -> tuple[OrtGraph, OrtGraph, str]:
     """Both graphs (template, search) and the device they run on: "CPU", or another that is asked
-    for by the first part of its execution provider's name, such as "CUDA". `cache_dir` has no
-    meaning here.
+    for by the first part of its execution provider's name, such as "CUDA". Threads: by default one
+    for each core that this process may use. `cache_dir` has no meaning here.
 
     Raises BackendUnavailable for a device that this ONNX Runtime does not have, or a model that it
     refuses.
@@ -74,8 +75,10 @@ def compile_graphs(
         )
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    if num_threads is not None:
-        options.intra_op_num_threads = num_threads
+    # Left alone, it starts a thread for each core of the machine, whether or not the process may
+    # use it, and these spin after a run: at a camera's pace through the whole pause.
+    options.intra_op_num_threads = num_threads or usable_cores(Path("/"))
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     graphs = []
     for name in GRAPHS:
         path = bundle.path / artefact.graphs[name].model

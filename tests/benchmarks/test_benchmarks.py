@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cached_search, core_distance, int8
+from benchmarks import cached_search, camera_pace, core_distance, int8
 from benchmarks.core_distance import Second, compile_ping_pong, summary_lines
 from benchmarks.interleaved import median_difference, median_ratio, time_in_turn
 from edge_tracker.bundle.opening import Bundle
@@ -47,6 +47,16 @@ def test_int8_prints_its_three_ratios(capsys: pytest.CaptureFixture[str]) -> Non
     printed = capsys.readouterr().out
     for ratio in ("fp32 / int8", "uncut ONNX Runtime / update()", "uncut PyTorch / update()"):
         assert ratio in printed
+
+
+def test_camera_pace_prints_what_a_frame_costs(
+    nano_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    camera_pace.main([str(nano_bundle.path), "--frames", "4", "--fps", "60"])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("frame upon frame")
+    assert second.startswith("at its pace")
+    assert second.endswith("ms of CPU a frame")
 
 
 needs_compiler_and_two_cores = pytest.mark.skipif(

@@ -288,6 +288,14 @@ def test_unknown_choice_is_refused(nano_bundle: Bundle, options: dict[str, Any],
         EdgeTracker(nano_bundle, **options)
 
 
+def test_a_number_of_threads_may_come_from_numpy(nano_bundle: Bundle, cache_dir: Path) -> None:
+    for backend in BACKENDS:
+        graphs = open_graphs(
+            nano_bundle, backend=backend, num_threads=np.int64(1), cache_dir=cache_dir
+        )
+        graphs.close()
+
+
 @pytest.mark.parametrize(
     ("choice", "says"),
     [
