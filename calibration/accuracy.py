@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from edge_tracker.errors import CalibrationError
 from edge_tracker.measure.evaluation.evaluate import evaluate
 from edge_tracker.measure.evaluation.metrics import box_overlaps
 from edge_tracker.measure.parity import edge_kl, run_cases
+from edge_tracker.options import OnProgress, tell_nobody
 from edge_tracker.rules.decode import decode_edges
 
 LATENCY_ROUNDS = 40
@@ -30,7 +31,7 @@ def measure_accuracy(
     sequences: Sequence[str],
     samples: CalibrationSamples,
     cache_dir: Path,
-    on_sequence: Callable[[int, int, str], None] = lambda done, total, name: None,
+    on_progress: OnProgress = tell_nobody,
 ) -> Int8Accuracy:
     """Compare a bundle's int8 artefact of a format with the fp32 one.
 
@@ -48,7 +49,7 @@ def measure_accuracy(
         backends=(backend,),
         precisions=("fp32", "int8"),
         cache_dir=cache_dir,
-        on_sequence=on_sequence,
+        on_progress=on_progress,
     )
     fp32_name, int8_name = evaluation.contenders
     fp32, int8 = evaluation.overall(fp32_name), evaluation.overall(int8_name)

@@ -149,7 +149,7 @@ def _gather(
             found,
             num_samples=options.num_samples,
             seed=options.seed,
-            on_source=lambda done, total, name: progress.detail(f"{name}, {done} of {total}"),
+            on_progress=lambda done, total, name: progress.detail(f"{name}, {done} of {total}"),
         )
 
 
@@ -162,7 +162,7 @@ def _judge(folder: Path, kind: str, material: Material, progress: Progress) -> I
             material.judges,
             material.crops,
             Path(cache_dir),
-            on_sequence=lambda done, total, name: progress.detail(f"{done} of {total} sequences"),
+            on_progress=lambda done, total, name: progress.detail(f"{done} of {total} sequences"),
         )
 
 

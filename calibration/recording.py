@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -18,6 +18,7 @@ from calibration.footage import Source, find_sources
 from calibration.samples import MIN_SAMPLES, CalibrationSamples
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import CalibrationError, EdgeTrackerError
+from edge_tracker.options import OnProgress, tell_nobody
 from edge_tracker.rules.boxes import Box, box_iou, checked_box
 from edge_tracker.rules.crop import Image, crop_square
 from edge_tracker.rules.online_template import OnlineTemplate
@@ -53,13 +54,13 @@ def record_samples(
     seed: int = 0,
     backend: str = "auto",
     num_threads: int | None = None,
-    on_source: Callable[[int, int, str], None] = lambda done, total, name: None,
+    on_progress: OnProgress = tell_nobody,
 ) -> CalibrationSamples:
     """Track everything in a folder with the bundle's fp32 artefact, and keep what its graphs took.
 
     folder: see `sources.find_sources`. num_samples: in all, the same number from each source as far
     as it has frames, drawn evenly over its length; memory does not grow with the videos. The same
-    seed, folder and bundle give the same samples. on_source: called before each source with its
+    seed, folder and bundle give the same samples. on_progress: called before each source with its
     number, how many there are, and its name. A source that cannot be used is left out with a
     RuntimeWarning.
 
@@ -77,7 +78,7 @@ def record_samples(
             str(folder),
             num_samples=num_samples,
             seed=seed,
-            on_source=on_source,
+            on_progress=on_progress,
         )
 
 
@@ -88,7 +89,7 @@ def record_sources(
     *,
     num_samples: int = NUM_SAMPLES,
     seed: int = 0,
-    on_source: Callable[[int, int, str], None] = lambda done, total, name: None,
+    on_progress: OnProgress = tell_nobody,
 ) -> CalibrationSamples:
     """As `record_samples`, from these sources, with a tracker that runs in fp32.
 
@@ -105,7 +106,7 @@ def record_sources(
     kept: list[_Sample] = []
     counts: dict[str, int] = {}
     for index, source in enumerate(sources):
-        on_source(index, len(sources), source.name)
+        on_progress(index, len(sources), source.name)
         share = -(-(num_samples - len(kept)) // (len(sources) - index))
         try:
             found = _record_source(tracker, source, share, seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ from calibration.quantise import Models
 from calibration.samples import CalibrationSamples
 from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.measure.parity import edge_kl
+from edge_tracker.options import OnProgress, tell_nobody
 
 #: Crops that the layers are compared on.
 NUM_CROPS = 24
@@ -35,7 +35,7 @@ def layer_sensitivity(
     floating: Models,
     quantised: Models,
     samples: CalibrationSamples,
-    on_layer: Callable[[int, int, str], None] = lambda done, total, name: None,
+    on_progress: OnProgress = tell_nobody,
 ) -> list[LayerSensitivity]:
     """Quantised layers of a pair of ONNX graphs, the most harmful first.
 
@@ -50,7 +50,7 @@ def layer_sensitivity(
     )
     found = []
     for index, layer in enumerate(layers):
-        on_layer(index, len(layers), layer)
+        on_progress(index, len(layers), layer)
         freed = {
             graph: _with_float_layer(floating[graph], quantised[graph], layer) for graph in GRAPHS
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from calibration.recording import record_sources
 from calibration.samples import FACTORS, MIN_SAMPLES, CalibrationSamples, load_samples
 from edge_tracker.errors import CalibrationError
 from edge_tracker.measure.evaluation.layouts import SequenceFolder, find_sequences
+from edge_tracker.options import OnProgress
 from edge_tracker.tracker import EdgeTracker
 
 #: Crops of the judging sequences that both networks are compared on.
@@ -85,7 +86,7 @@ def record_material(
     *,
     num_samples: int,
     seed: int,
-    on_source: Callable[[int, int, str], None],
+    on_progress: OnProgress,
 ) -> Material:
     """Samples and crops, with a tracker that runs in fp32.
 
@@ -99,7 +100,7 @@ def record_material(
             str(found.calibration),
             num_samples=num_samples,
             seed=seed,
-            on_source=on_source,
+            on_progress=on_progress,
         )
     else:
         samples.check_sizes(tracker.bundle.spec, found.calibration)

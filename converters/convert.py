@@ -12,7 +12,7 @@ import torch
 
 from converters.draft import Draft, describe_artefact
 from converters.golden_cases import make_golden
-from converters.progress import OnStep, Progress
+from converters.progress import Progress
 from converters.quantiser import Quantiser
 from converters.to_onnx import export_onnx
 from converters.to_openvino import convert_to_openvino
@@ -23,7 +23,7 @@ from edge_tracker.bundle.spec import spec_to_dict
 from edge_tracker.bundle.writing import replacing_folder
 from edge_tracker.errors import EdgeTrackerError, Int8Refused
 from edge_tracker.measure.parity import LIMITS
-from edge_tracker.options import TrackerOptions
+from edge_tracker.options import OnProgress, TrackerOptions, tell_nobody
 from mixformerv2.checkpoint import build_network, read_checkpoint
 from mixformerv2.model import MixFormerV2
 
@@ -40,7 +40,7 @@ def convert_checkpoint(
     precisions: Sequence[str] = ("fp32", "fp16"),
     tracker: TrackerOptions | None = None,
     int8: Quantiser | None = None,
-    on_step: OnStep | None = None,
+    on_progress: OnProgress = tell_nobody,
 ) -> Bundle:
     """Convert a MixFormerV2 checkpoint into the bundle folder `output`, replacing an old bundle
     there.
@@ -76,7 +76,7 @@ def convert_checkpoint(
     if int8 is not None:
         quantisation = int8.prepare([kind for kind in TARGETS if kind in targets])
     steps = [*_steps(artefacts), *(quantisation.steps if quantisation is not None else ())]
-    progress = Progress(steps, on_step)
+    progress = Progress(steps, on_progress)
     inputs = [checkpoint, *(int8.inputs if int8 is not None else ())]
     with replacing_folder(output, inputs) as folder:
         progress.step()

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+
+from edge_tracker.options import OnProgress
 
 _log = logging.getLogger("edge_tracker.converters")
 
-#: Called with a step's text, its number from 0, and how many there are; again while it gets on.
-OnStep = Callable[[str, int, int], None]
-
 
 class Progress:
-    def __init__(self, steps: Sequence[str], on_step: OnStep | None) -> None:
+    """The steps of one conversion. `on_progress` is told the number of each from 0, how many there
+    are and its text; again while it gets on.
+    """
+
+    def __init__(self, steps: Sequence[str], on_progress: OnProgress) -> None:
         self._steps = steps
-        self._on_step = on_step
+        self._on_progress = on_progress
         self._number = -1
 
     def step(self) -> None:
@@ -25,6 +28,5 @@ class Progress:
 
     def detail(self, words: str) -> None:
         """How far the step is."""
-        if self._on_step is not None:
-            text = self._steps[self._number] + (f": {words}" if words else "")
-            self._on_step(text, self._number, len(self._steps))
+        text = self._steps[self._number] + (f": {words}" if words else "")
+        self._on_progress(self._number, len(self._steps), text)

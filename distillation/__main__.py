@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         console.print(f"{interrupt}; the same command goes on from there", markup=False)
         return 130
-    except (EdgeTrackerError, RecipeError, OSError) as error:
+    except (EdgeTrackerError, RecipeError, ValueError, OSError) as error:
         console.print(f"error: {error}", markup=False, soft_wrap=True)
         return 1
     return 0

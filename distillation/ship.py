@@ -9,14 +9,17 @@ from safetensors.torch import save_file
 
 from distillation.training.run_folder import tracking_search_factor
 from edge_tracker.files.atomic_file import replacing
+from edge_tracker.files.outputs import refuse_overlap
 from mixformerv2.checkpoint import build_network, read_checkpoint
 
 
 def ship(checkpoint: Path, target: Path) -> None:
     """Write the network of a checkpoint in half precision, as safetensors that `convert` reads.
 
-    Raises CheckpointError for a file that is no checkpoint, OSError if writing fails.
+    Raises CheckpointError for a file that is not a checkpoint, ValueError where `target` is
+    `checkpoint`, OSError if writing fails.
     """
+    refuse_overlap(target, [checkpoint])
     found = read_checkpoint(checkpoint)
     network = build_network(found)
     metadata = {"num_heads": str(network.spec.num_heads)}

@@ -1,8 +1,16 @@
-"""Choices of the user about tracking, as opposed to facts of the network."""
+"""What a caller gives: choices about tracking, apart from facts of the network; whom to tell."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+#: Told how much is done, of how much (None: nobody knows), and in a few words what is under way.
+OnProgress = Callable[[int, int | None, str], None]
+
+
+def tell_nobody(done: int, total: int | None, words: str) -> None:
+    """An OnProgress of a caller who does not listen."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     bundle = convert_checkpoint(
         arguments.checkpoint,
         arguments.bundle,
-        on_step=lambda step, index, total: print(f"{index + 1}/{total} {step}"),
+        on_progress=lambda done, total, words: print(f"{done + 1}/{total} {words}"),
     )
     for artefact in bundle.artefacts:
         if artefact.parity is not None:

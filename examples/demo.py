@@ -113,9 +113,7 @@ def convert(checkpoint: Path, output: Path) -> Bundle:
     from converters.convert import convert_checkpoint
 
     with progress_bar("converting") as show:
-        return convert_checkpoint(
-            checkpoint, output, on_step=lambda step, index, total: show(index, total, step)
-        )
+        return convert_checkpoint(checkpoint, output, on_progress=show)
 
 
 def render(path: Path, frames: int) -> list[Box]:

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from converters.tensorrt.engine_builder import BuildOptions, OnStep, build_engine, find_capability
+from converters.tensorrt.engine_builder import BuildOptions, build_engine, find_capability
 from converters.tensorrt.quantisers import refuse_unsigned_quantisers
 from edge_tracker.backends.tensorrt.fingerprint import (
     ENGINE_JSON,
@@ -34,12 +34,13 @@ from edge_tracker.bundle.opening import Bundle, open_bundle, sha256_of
 from edge_tracker.bundle.writing import add_folder, adding_folder
 from edge_tracker.errors import BackendUnavailable, BundleError
 from edge_tracker.hardware import read_nvidia
+from edge_tracker.options import OnProgress
 
 TIMING_CACHE = "timing.cache"
 
 
 def build(
-    bundle: str | Path | Bundle, options: BuildOptions, on_step: OnStep | None = None
+    bundle: str | Path | Bundle, options: BuildOptions, on_progress: OnProgress | None = None
 ) -> Bundle:
     """Build both engines from the bundle's ONNX and add them to the bundle.
 
@@ -62,7 +63,7 @@ def build(
         for graph in GRAPHS:
             path = bundle.path / source.graphs[graph].model
             engine, timing_cache = build_engine(
-                trt, builder, log, path, options, timing_cache, _titled(on_step, graph)
+                trt, builder, log, path, options, timing_cache, _titled(on_progress, graph)
             )
             (folder / f"{graph}.engine").write_bytes(engine)
         if timing_cache:
@@ -170,7 +171,7 @@ def _folder_name(fingerprint: EngineFingerprint, folder: Path) -> str:
     return f"sm{capability}-{version}-{fingerprint.precision}-{digest.hexdigest()[:8]}"
 
 
-def _titled(on_step: OnStep | None, graph: str) -> OnStep | None:
-    if on_step is None:
+def _titled(on_progress: OnProgress | None, graph: str) -> OnProgress | None:
+    if on_progress is None:
         return None
-    return lambda text, index, total: on_step(f"{graph} engine: {text}", index, total)
+    return lambda done, total, words: on_progress(done, total, f"{graph} engine: {words}")

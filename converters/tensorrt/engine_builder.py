@@ -6,16 +6,15 @@ TensorRT for RTX compute what was compared with PyTorch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_tracker.bundle.manifest import PRECISIONS
 from edge_tracker.errors import EdgeTrackerError
+from edge_tracker.options import OnProgress
 
 #: Called with what is being done, its number from 0, and how many there are, if that is known.
-OnStep = Callable[[str, int, int | None], None]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def build_engine(
     onnx_path: Path,
     options: BuildOptions,
     timing_cache: bytes = b"",
-    on_step: OnStep | None = None,
+    on_progress: OnProgress | None = None,
 ) -> tuple[bytes, bytes]:
     """One engine, and the timing cache as it is afterwards (empty where there is none).
 
@@ -68,8 +67,8 @@ def build_engine(
     if cached:
         config.set_timing_cache(config.create_timing_cache(timing_cache), ignore_mismatch=False)
     monitor = None
-    if on_step is not None and hasattr(trt, "IProgressMonitor"):
-        monitor = config.progress_monitor = _make_monitor(trt, on_step)
+    if on_progress is not None and hasattr(trt, "IProgressMonitor"):
+        monitor = config.progress_monitor = _make_monitor(trt, on_progress)
     engine = builder.build_serialized_network(network, config)
     if monitor is not None and monitor.interruption is not None:
         raise monitor.interruption
@@ -135,7 +134,7 @@ def _has_timing_cache(trt: Any) -> bool:
     return bool(trt.__name__ != "tensorrt_rtx")
 
 
-def _make_monitor(trt: Any, on_step: OnStep) -> Any:
+def _make_monitor(trt: Any, on_progress: OnProgress) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         """Reports each step. An exception, Ctrl-C above all, cannot pass through TensorRT: it is
         kept for afterwards, and the build told to end.
@@ -152,7 +151,7 @@ def _make_monitor(trt: Any, on_step: OnStep) -> Any:
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             try:
-                on_step(phase_name, step + 1, self._steps.get(phase_name))
+                on_progress(step + 1, self._steps.get(phase_name), phase_name)
             except BaseException as error:
                 self.interruption = error
             return self.interruption is None

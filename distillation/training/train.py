@@ -46,6 +46,7 @@ from distillation.training.run_folder import (
 )
 from distillation.training.schedule import branch_gain, learning_rate_factor
 from distillation.training.validation import open_validation, validate_all
+from edge_tracker.files.outputs import refuse_overlap
 from mixformerv2.model import MixFormerV2
 from mixformerv2.stem import StemEmbed
 
@@ -76,11 +77,13 @@ def train(
     compiler. Written to `output`: the checkpoint in the official layout, the state to resume from,
     a log of JSON lines, and a picture of the curves.
 
-    Raises RecipeError, DatasetError or CheckpointError before anything is trained or written.
+    Raises RecipeError, DatasetError or CheckpointError, or ValueError where `output` is, contains
+    or lies inside what is read, before anything is trained or written.
 
     So many parameters because each is an option of `python -m distillation`. Long because the loop
     reads from top to bottom as it runs.
     """
+    refuse_overlap(output, [*data.values(), initial, stem, teacher, convolutional_teacher])
     rank, world = join_processes()
     device = torch.device("cpu")
     if torch.cuda.is_available():

@@ -24,6 +24,7 @@ from edge_tracker.bundle.manifest import (
 )
 from edge_tracker.bundle.opening import sha256_of
 from edge_tracker.files.atomic_folder import exchange, only_writer, write_through
+from edge_tracker.files.outputs import refuse_overlap
 from edge_tracker.files.untrusted import harmless
 
 _log = logging.getLogger("edge_tracker")
@@ -52,7 +53,7 @@ def replacing_folder(target: Path, inputs: Sequence[Path] = ()) -> Iterator[Path
     """
     target = target.absolute()
     real = target.resolve()
-    refuse_inputs(real, inputs)
+    refuse_overlap(target, inputs)
     real.parent.mkdir(parents=True, exist_ok=True)
     # A version has a name that nobody else writes to.
     needs_both = target != real and not _names_of_ours(target).fullmatch(real.name)
@@ -72,18 +73,6 @@ def replacing_folder(target: Path, inputs: Sequence[Path] = ()) -> Iterator[Path
             raise
         if old is not None:
             _discard(old, target)
-
-
-def refuse_inputs(output: Path, inputs: Sequence[Path]) -> None:
-    """Raise ValueError where writing the folder `output` could touch what is read."""
-    output = output.resolve()
-    for given in inputs:
-        read = given.resolve()
-        if output == read or output in read.parents or (read in output.parents and read.is_dir()):
-            raise ValueError(
-                f"output {output} is, contains or lies inside {given}, which is read: choose "
-                "another name"
-            )
 
 
 def write_manifest(folder: Path, manifest: Content) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import math
+import os
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TypeAlias
 
 from edge_tracker.backends.choice import backend_names
 from edge_tracker.bundle.manifest import PRECISIONS
+from edge_tracker.files.outputs import refuse_overlap
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -83,40 +85,46 @@ def add_sample_options(parser: argparse.ArgumentParser | argparse._ArgumentGroup
     )
 
 
-#: Names of the arguments, of any subcommand, that are read and that are written. What follows an
-#: underscore in the latter tells them from a folder: `output_npz` is --output.
-INPUTS = ("checkpoint", "bundle", "source", "dataset", "compare", "calibration", "judge_on")
-OUTPUTS = ("output_npz", "save", "csv", "json", "html", "markdown")
+#: Names of the arguments, of any subcommand, that are written. What follows an underscore tells
+#: files from a folder of the same option: `output_npz` is --output.
+OUTPUT_FILES = ("output_npz", "save", "csv", "json", "html", "markdown")
+OUTPUT_FOLDERS = ("output", "results")
 
 
 def refuse_bad_outputs(arguments: argparse.Namespace) -> None:
-    """Raise ValueError or OSError, before any work, for files that cannot be written or must not.
+    """Raise ValueError or OSError, before any work, for outputs that cannot be written or must not.
 
-    Refused are files that are read, images and bundles in a folder that is read, one file for two
-    purposes, and what is no file.
+    Whatever path is not written is read. No output may be, contain or lie inside what is read or a
+    bundle that is written; nor may one file serve two purposes.
     """
-    named = {name: Path(value) for name in OUTPUTS if (value := getattr(arguments, name, None))}
-    read = [Path(value) for name in INPUTS if (value := getattr(arguments, name, None))]
-    for name, output in named.items():
-        option = name.partition("_")[0]
-        file = output.resolve()
-        for source in (path.resolve() for path in read if path.exists()):
-            if file == source or (source in file.parents and _is_part_of(source, file)):
-                raise ValueError(f"--{option} {output} would overwrite what is read: name another")
-        if file in [other.resolve() for key, other in named.items() if key != name]:
-            raise ValueError(f"--{option} {output} is given for two outputs: name two files")
-        if file.is_dir():
-            raise ValueError(f"--{option} {output} is a folder: name a file")
-        if not file.parent.is_dir():
-            reason = f"folder {output.parent} does not exist, create it first"
-            raise FileNotFoundError(errno.ENOENT, reason, str(output))
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    outputs = {name: given.pop(name) for name in OUTPUT_FILES + OUTPUT_FOLDERS if name in given}
+    read = [path for value in given.values() for path in _paths(value)]
+    if os.path.exists(source := given.get("source", "")):  # else a camera or an address
+        read.append(Path(source))
+    for name, output in outputs.items():
+        option = f"--{name.partition('_')[0]}"
+        refuse_overlap(output, read, option)
+        others = {other: path for other, path in outputs.items() if other != name}
+        if os.path.realpath(output) in map(os.path.realpath, others.values()):
+            raise ValueError(f"{option} {output} is given for two outputs: name two files")
+        refuse_overlap(output, [others.get("output")], option, "which is written")
+        if name in OUTPUT_FILES:
+            _refuse_no_file(output, option)
 
 
-def _is_part_of(folder: Path, file: Path) -> bool:
-    """An image of a folder of frames, or anything in a bundle; not an output of an earlier run."""
-    from edge_tracker.video.frames import is_image_name
+def _paths(value: object) -> list[Path]:
+    if isinstance(value, (list, tuple)):
+        return [path for part in value for path in _paths(part)]
+    return [value] if isinstance(value, Path) else []
 
-    return file.exists() and (is_image_name(file.name) or (folder / "manifest.json").exists())
+
+def _refuse_no_file(output: Path, option: str) -> None:
+    if output.is_dir():
+        raise ValueError(f"{option} {output} is a folder: name a file")
+    if not output.parent.is_dir():
+        reason = f"folder {output.parent} does not exist, create it first"
+        raise FileNotFoundError(errno.ENOENT, reason, str(output))
 
 
 def box_xywh(text: str) -> tuple[float, float, float, float]:

@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
             frame_height=height,
             target_fps=arguments.target_fps,
             cold_starts=0 if arguments.no_cold_start else 3,
-            on_step=lambda words, done, total: show(done, total, words),
+            on_progress=show,
         )
     _print(report)
     if arguments.json is not None:

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         bundle = build(
             arguments.bundle,
             options,
-            on_step=lambda text, index, total: show(index, total, text),
+            on_progress=show,
         )
     print_artefacts(bundle.artefacts)
     if arguments.json is not None:

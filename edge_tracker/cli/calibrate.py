@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             num_samples=wanted,
             seed=arguments.seed or 0,
             num_threads=arguments.threads,
-            on_source=show,
+            on_progress=show,
         )
     output = arguments.output_npz
     samples.save(output)

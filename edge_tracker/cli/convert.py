@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
                 targets=arguments.to,
                 precisions=arguments.precision,
                 int8=int8,
-                on_step=lambda step, index, total: show(index, total, step),
+                on_progress=show,
             )
     except ModuleNotFoundError as error:
         extra = "calibrate" if error.name == "nncf" else "convert"

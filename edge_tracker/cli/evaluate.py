@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         to_markdown,
     )
 
-    with progress_bar("evaluating") as show_progress:
+    with progress_bar("evaluating") as show:
         evaluation = evaluate(
             arguments.bundle,
             arguments.dataset,
@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
             results=arguments.results,
             camera_fps=arguments.camera_fps,
             jobs=arguments.jobs,
-            on_sequence=show_progress,
+            on_progress=show,
         )
     print_table("Sequences", *sequence_table(evaluation))
     print_table("Overall, means over sequences", *overall_table(evaluation))

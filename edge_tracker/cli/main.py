@@ -45,7 +45,7 @@ exit status: 0 success, 1 failure named on stderr, 2 wrong usage, 130 interrupte
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand, return its exit status; wrong usage raises SystemExit(2)."""
-    arguments = _parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     if arguments.debug:
         _log_to_stderr()
     try:
@@ -95,7 +95,8 @@ class _Parser(argparse.ArgumentParser):
         super()._print_message("\n".join(map(harmless, message.split("\n"))), file)
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Of all subcommands."""
     run_as_module = Path(sys.argv[0]).name == "__main__.py"
     parser = _Parser(
         prog="python -m edge_tracker" if run_as_module else "edge-tracker",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_tracker.files.atomic_file import replacing
 from edge_tracker.files.untrusted import harmless
+from edge_tracker.options import OnProgress, tell_nobody
 
 if TYPE_CHECKING:
     from edge_tracker.bundle.manifest import Artefact, Int8Accuracy
@@ -118,13 +119,10 @@ def megabytes(size_bytes: int) -> str:
 
 
 @contextmanager
-def progress_bar(description: str) -> Iterator[Callable[[int, int | None, str], None]]:
-    """Give a function of how much is done, of how much, and of a few words.
-
-    It draws on stderr, and only if that is a terminal.
-    """
+def progress_bar(description: str) -> Iterator[OnProgress]:
+    """Give an OnProgress. It draws on stderr, and only if that is a terminal."""
     if not sys.stderr.isatty():
-        yield lambda done, total, words: None
+        yield tell_nobody
         return
     from rich.console import Console
     from rich.markup import escape

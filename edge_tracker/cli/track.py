@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
             num_threads=arguments.threads,
         ) as tracker,
         open_frames(arguments.source) as source,
-        progress_bar("tracking") as show_progress,
+        progress_bar("tracking") as show,
     ):
         box = arguments.box
         if box is None:
@@ -99,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         def on_frame(index: int, frame: Image, result: TrackResult) -> bool:
             state = "" if result.found else "lost "
-            show_progress(index + 1, source.num_frames, f"{state}{result.score:.2f}")
+            show(index + 1, source.num_frames, f"{state}{result.score:.2f}")
             return not arguments.show or window.show(annotate_result(frame, result))
 
         summary = track_video(

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             precisions=arguments.precision,
             device=arguments.device,
             num_threads=arguments.threads,
-            on_step=lambda name, index, total: show(index, total, name),
+            on_progress=show,
         )
     _print(verification)
     if arguments.json is not None:

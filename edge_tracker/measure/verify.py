@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from edge_tracker.bundle.manifest import Artefact, Parity
 from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.errors import BackendUnavailable, EdgeTrackerError
 from edge_tracker.measure.parity import LIMITS, limits_for, measure_parity
+from edge_tracker.options import OnProgress, tell_nobody
 from edge_tracker.rules.boxes import Box, box_iou
 from edge_tracker.tracker import EdgeTracker
 from edge_tracker.video.rendered_clip import ClipFrame, render_clip
@@ -96,12 +97,12 @@ def verify(
     device: str | None = None,
     num_threads: int | None = None,
     cache_dir: str | Path | None = None,
-    on_step: Callable[[str, int, int], None] | None = None,
+    on_progress: OnProgress = tell_nobody,
 ) -> Verification:
     """Replay the golden inputs, then track a rendered clip, with each artefact that can run here.
 
-    backends, precisions: which artefacts, all by default. The rest as for EdgeTracker. on_step: is
-    called with the artefact's name, its number and how many there are.
+    backends, precisions: which artefacts, all by default. The rest as for EdgeTracker. on_progress:
+    told the artefact's number from 0, how many there are and its name.
 
     An artefact that does not compute right or whose files are damaged is reported, not raised.
     Raises BundleError for a bad bundle or golden file, ValueError if no artefact is asked for.
@@ -116,8 +117,7 @@ def verify(
     reference, reference_boxes = _reference(bundle, golden, clip, cache_dir)
     verified = []
     for index, artefact in enumerate(chosen):
-        if on_step is not None:
-            on_step(artefact.name, index, len(chosen))
+        on_progress(index, len(chosen), artefact.name)
         verified.append(
             _verify_artefact(bundle, artefact, golden, clip, reference_boxes, placement)
         )

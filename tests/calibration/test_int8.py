@@ -33,6 +33,7 @@ from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.cli.main import main
 from edge_tracker.errors import CalibrationError
 from edge_tracker.measure.parity import edge_kl
+from edge_tracker.options import tell_nobody
 from edge_tracker.rules.decode import decode_edges
 from edge_tracker.tracker import EdgeTracker
 from tests.helpers.annotated_clips import write_video
@@ -498,7 +499,7 @@ def add(folder: Path, golden: Golden, options: Int8Options) -> list[str]:
     )
     draft.write()
     quantisation = options.prepare(("onnx",))
-    return quantisation.add(draft, golden, {}, Progress(quantisation.steps, None))
+    return quantisation.add(draft, golden, {}, Progress(quantisation.steps, tell_nobody))
 
 
 def test_what_cannot_calibrate_or_judge_is_refused(
@@ -691,7 +692,7 @@ def test_a_layer_with_coarse_weights_comes_first(
                 weights.CopyFrom(numpy_helper.from_array(steps.astype(np.int8), weights.name))
     announced: list[tuple[int, int, str]] = []
     found = layer_sensitivity(
-        loaded(floating), coarse, samples, on_layer=lambda *words: announced.append(words)
+        loaded(floating), coarse, samples, on_progress=lambda *words: announced.append(words)
     )
     assert found[0].layer == layer
     assert found[0].share > 0.5 > found[1].share

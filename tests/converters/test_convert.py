@@ -192,15 +192,15 @@ def test_a_search_factor_that_is_none_leaves_the_old_bundle(
 
 
 def test_each_step_is_announced_once_and_in_order(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    steps: list[tuple[str, int, int]] = []
+    steps: list[tuple[int, int | None, str]] = []
     convert_checkpoint(
         tiny_checkpoint,
         tmp_path / "b",
         targets=["onnx"],
-        on_step=lambda text, index, count: steps.append((text, index, count)),
+        on_progress=lambda *told: steps.append(told),
     )
-    assert [index for _, index, _ in steps] == list(range(len(steps)))
-    assert {count for _, _, count in steps} == {len(steps)}
+    assert [index for index, _, _ in steps] == list(range(len(steps)))
+    assert {count for _, count, _ in steps} == {len(steps)}
 
 
 def fail_with(error: BaseException) -> Callable[..., object]:

@@ -40,9 +40,10 @@ from edge_tracker.measure.bench.report import (
     MeasuredArtefact,
     OtherLoad,
 )
-from edge_tracker.measure.bench.rounds import OnStep, Subject, measure_in_turns
+from edge_tracker.measure.bench.rounds import Subject, measure_in_turns
 from edge_tracker.measure.doctor import diagnose
 from edge_tracker.measure.verify import ArtefactVerification, Verification, verify
+from edge_tracker.options import OnProgress, tell_nobody
 from edge_tracker.tracker import STAGES, EdgeTracker
 from edge_tracker.video.rendered_clip import render_clip
 
@@ -63,7 +64,7 @@ def benchmark(
     frame_height: int = 480,
     target_fps: float | None = None,
     cold_starts: int = 3,
-    on_step: OnStep | None = None,
+    on_progress: OnProgress = tell_nobody,
     clock: Clock = time.perf_counter,
     sleep: Callable[[float], None] = time.sleep,
 ) -> BenchReport:
@@ -87,7 +88,6 @@ def benchmark(
     chosen = matching_artefacts(bundle, backends, precisions)
     clip = list(render_clip(CLIP_FRAMES, frame_width, frame_height))
     pace = Pace([frame.image for frame in clip], clip[0].box)
-    step = on_step or (lambda words, done, total: None)
     verified = verify(
         bundle,
         backends=backends,
@@ -95,12 +95,12 @@ def benchmark(
         device=device,
         num_threads=num_threads,
         cache_dir=cache_dir,
-        on_step=lambda name, done, total: step(f"verifying {name}", done, total),
+        on_progress=lambda done, total, name: on_progress(done, total, f"verifying {name}"),
     )
-    run = _Run(bundle, settings, pace, step)
+    run = _Run(bundle, settings, pace, on_progress)
     with ExitStack() as trackers:
         for index, artefact in enumerate(chosen):
-            step(f"loading {artefact.name}", index, len(chosen))
+            on_progress(index, len(chosen), f"loading {artefact.name}")
             tracker = partial(
                 EdgeTracker, bundle, backend=backend_of(artefact, backends), cache_dir=cache_dir
             )
@@ -127,7 +127,7 @@ class _Run:
     bundle: Bundle
     settings: BenchSettings
     pace: Pace
-    step: OnStep
+    on_progress: OnProgress
     subjects: list[Subject] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     cameras: dict[str, CameraRun] = field(default_factory=dict)
@@ -158,7 +158,7 @@ class _Run:
         """All artefacts in turns, and what the machine did meanwhile."""
         before, cpu_before = with_nvidia_smi(read_state()), read_cpu_seconds()
         own_s = time.process_time()
-        self.failures += measure_in_turns(self.subjects, self.pace, self.settings, self.step)
+        self.failures += measure_in_turns(self.subjects, self.pace, self.settings, self.on_progress)
         own_s = time.process_time() - own_s
         cpu_after, after = read_cpu_seconds(), with_nvidia_smi(read_state())
         return _Circumstances(before, after, _other_load(cpu_before, cpu_after, own_s))
@@ -171,7 +171,7 @@ class _Run:
         frames = self.settings.iterations or max(1, round(self.settings.duration_s * fps))
         for subject in self.subjects:
             name, tracker = subject.artefact.name, subject.tracker
-            self.step(f"camera to {name}", len(self.cameras), len(self.subjects))
+            self.on_progress(len(self.cameras), len(self.subjects), f"camera to {name}")
             try:
                 tracker.init(self.pace.frame(0), self.pace.first_box)
                 self.cameras[name] = play_camera(
@@ -184,7 +184,7 @@ class _Run:
         """Fresh processes of each artefact, if any are wanted."""
         for subject in self.subjects if runs else ():
             name = subject.artefact.name
-            self.step(f"starting {name} afresh", len(self.starts), len(self.subjects))
+            self.on_progress(len(self.starts), len(self.subjects), f"starting {name} afresh")
             try:
                 self.starts[name] = measure_cold_start(
                     self.bundle,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edge_tracker.backends.graph import CopyTimes
@@ -11,6 +11,7 @@ from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.measure.bench.latency import Pace, StageTimer, TimedUpdate, distribution_of
 from edge_tracker.measure.bench.machine import read_state
 from edge_tracker.measure.bench.report import BenchSettings, Failure, Round
+from edge_tracker.options import OnProgress
 from edge_tracker.tracker import EdgeTracker
 
 #: One artefact's turn ends after so many frames or seconds, whichever is first.
@@ -20,9 +21,6 @@ ROUND_S = 2.0
 WARM_UP_FRAMES = 5
 #: Copies timed at the end of each turn, between updates.
 COPIES = 10
-
-#: What is done, how much of it, of how much.
-OnStep = Callable[[str, int, int], None]
 
 
 @dataclass
@@ -49,19 +47,19 @@ class Subject:
 
 
 def measure_in_turns(
-    subjects: list[Subject], pace: Pace, settings: BenchSettings, step: OnStep
+    subjects: list[Subject], pace: Pace, settings: BenchSettings, on_progress: OnProgress
 ) -> list[Failure]:
     """Rounds, the order reversed each time, until all have enough; the first round is forgotten.
 
     A subject that fails is taken out of `subjects`; returns what failed.
     """
-    failures = _take_round(subjects, subjects[::-1], pace, settings, step)
+    failures = _take_round(subjects, subjects[::-1], pace, settings, on_progress)
     for subject in subjects:
         subject.forget()
     forward = True
     while unfinished := [subject for subject in subjects if not _has_enough(subject, settings)]:
         order = unfinished if forward else unfinished[::-1]
-        failures += _take_round(subjects, order, pace, settings, step)
+        failures += _take_round(subjects, order, pace, settings, on_progress)
         forward = not forward
     return failures
 
@@ -71,11 +69,11 @@ def _take_round(
     order: Sequence[Subject],
     pace: Pace,
     settings: BenchSettings,
-    step: OnStep,
+    on_progress: OnProgress,
 ) -> list[Failure]:
     failures = []
     for subject in order:
-        step(f"measuring {subject.artefact.name}", *_progress(subject, settings))
+        on_progress(*_progress(subject, settings), f"measuring {subject.artefact.name}")
         try:
             _take_turn(subject, pace, settings)
         except EdgeTrackerError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,6 +18,7 @@ from edge_tracker.measure.evaluation.metrics import score_boxes
 from edge_tracker.measure.evaluation.one_pass import follow
 from edge_tracker.measure.evaluation.result import Evaluation, Failure, SequenceResult
 from edge_tracker.measure.evaluation.result_files import claim_folder, read_results, write_results
+from edge_tracker.options import OnProgress, tell_nobody
 
 
 def evaluate(
@@ -36,7 +37,7 @@ def evaluate(
     results: str | Path | None = None,
     camera_fps: float | None = None,
     jobs: int = 1,
-    on_sequence: Callable[[int, int, str], None] = lambda done, total, name: None,
+    on_progress: OnProgress = tell_nobody,
 ) -> Evaluation:
     """Track every sequence of a data set from its first box, and measure.
 
@@ -51,7 +52,7 @@ def evaluate(
     camera_fps: see `one_pass.follow`. jobs: processes, each with a sequence of its own and a share
     of the cores; through joblib, so `joblib.parallel_config` can send them elsewhere.
 
-    on_sequence: called with how many sequences are done, of how many, and the name of the last.
+    on_progress: called with how many sequences are done, of how many, and the name of the last.
 
     A sequence that cannot be used becomes a failure and the others go on. Raises DatasetError if
     none can be found, ValueError for arguments that make no sense together, and what EdgeTracker
@@ -95,7 +96,7 @@ def evaluate(
     outcomes: dict[str, list[SequenceResult | Failure]] = {}
     for name, outcome in _run_all(run, found, jobs):
         outcomes[name] = outcome
-        on_sequence(len(outcomes), len(found), name)
+        on_progress(len(outcomes), len(found), name)
     return _evaluation(dataset, found, run, outcomes, jobs)
 
 

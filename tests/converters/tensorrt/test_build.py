@@ -121,7 +121,7 @@ def test_tensorrt_8_has_weak_typing_and_a_flag_for_precision(
 ) -> None:
     machine.trt.NetworkDefinitionCreationFlag = SimpleNamespace(EXPLICIT_BATCH=0)
     del machine.trt.IProgressMonitor
-    build(bundle, BuildOptions(precision), on_step=lambda *step: None)
+    build(bundle, BuildOptions(precision), on_progress=lambda *step: None)
     assert [c[1] for c in machine.trt.build_calls if c[0] == "create_network"] == [1, 1]
     assert [c[1] for c in machine.trt.build_calls if c[0] == "set_flag"] == flags
 
@@ -179,12 +179,12 @@ def test_a_failed_build_says_what_tensorrt_said_and_leaves_the_bundle(
 def test_ctrl_c_ends_the_build_and_leaves_the_bundle(machine: FakeMachine, bundle: Path) -> None:
     before = contents(bundle)
 
-    def interrupt(text: str, index: int, total: int | None) -> None:
-        assert (text, index, total) == ("template engine: Timing tactics", 1, 2)
+    def interrupt(done: int, total: int | None, words: str) -> None:
+        assert (done, total, words) == (1, 2, "template engine: Timing tactics")
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build(bundle, BuildOptions("fp16"), on_step=interrupt)
+        build(bundle, BuildOptions("fp16"), on_progress=interrupt)
     assert contents(bundle) == before
     assert not (bundle / "tensorrt").exists()
 

@@ -229,7 +229,7 @@ def test_build_ahead_of_time_fills_the_bundle_and_reports_progress(bundle: Path)
     built = build(
         bundle,
         BuildOptions("fp16", max_targets=2, workspace_mb=256, compute_capability=TARGET),
-        on_step=lambda text, index, total: steps.append(text),
+        on_progress=lambda done, total, words: steps.append(words),
     )
     built.check_files(list(built.manifest["files"]))
     (engine,) = (a for a in built.artefacts if a.format == "tensorrt")
@@ -239,11 +239,11 @@ def test_build_ahead_of_time_fills_the_bundle_and_reports_progress(bundle: Path)
 
 
 def test_ctrl_c_passes_through_tensorrt(bundle: Path) -> None:
-    def interrupt(text: str, index: int, total: int | None) -> None:
+    def interrupt(done: int, total: int | None, words: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build(bundle, BuildOptions("fp16", compute_capability=TARGET), on_step=interrupt)
+        build(bundle, BuildOptions("fp16", compute_capability=TARGET), on_progress=interrupt)
     assert not (bundle / "tensorrt").exists()
 
 

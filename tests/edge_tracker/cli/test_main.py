@@ -191,7 +191,10 @@ def test_track_wants_whole_threads(threads: str, capsys: pytest.CaptureFixture[s
         (["--box", BOX, "--save", "absent/out.mp4"], "folder absent does not exist, create it"),
         (["--box", BOX, "--csv", "absent/b.csv"], "folder absent does not exist, create it"),
         (["--box", BOX, "--csv", "/proc/b.csv"], "/proc/b.csv: "),
-        (["--box", BOX, "--csv", "clip.mp4"], "would overwrite what is read"),
+        (
+            ["--box", BOX, "--csv", "clip.mp4"],
+            "--csv clip.mp4 is clip.mp4, which is read",
+        ),
     ],
 )
 def test_track_names_what_is_wrong_and_writes_nothing(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 from edge_tracker.bundle.manifest import MANIFEST
 from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.bundle.writing import replacing_folder
-from edge_tracker.cli.main import main
+from edge_tracker.cli.arguments import OUTPUT_FILES, OUTPUT_FOLDERS
+from edge_tracker.cli.main import main, make_parser
 from edge_tracker.errors import BundleError
 from edge_tracker.options import TrackerOptions
 
@@ -29,7 +31,7 @@ def test_the_checkpoint_is_not_overwritten(
     checkpoint = tmp_path / "weights.pth.tar"
     checkpoint.write_bytes(b"precious")
     arguments = ("convert", checkpoint, "-o", tmp_path / "bundle", "--json", checkpoint)
-    assert "would overwrite what is read" in failure(capsys, *arguments)
+    assert f"--json {checkpoint} is {checkpoint}, which is read" in failure(capsys, *arguments)
     assert checkpoint.read_bytes() == b"precious"
 
 
@@ -39,7 +41,7 @@ def test_a_frame_of_the_folder_that_is_tracked_is_not_overwritten(
     frame = tmp_path / "000.jpg"
     frame.write_bytes(b"a frame")
     arguments = ("track", "bundle", tmp_path, "--box", "1,2,30,40", "--csv", frame)
-    assert "would overwrite what is read" in failure(capsys, *arguments)
+    assert f"--csv {frame} lies inside {tmp_path}, which is read" in failure(capsys, *arguments)
     assert frame.read_bytes() == b"a frame"
 
 
@@ -73,7 +75,8 @@ def test_what_calibrates_or_judges_is_not_overwritten(
             *(capsys, "convert", "a.pth", "-o", tmp_path / "b", "--precision", "int8"),
             *(*options, "--json", output),
         )
-        assert "would overwrite what is read" in error
+        assert f"--json {output} " in error
+        assert ", which is read" in error
     assert precious.read_bytes() == b"precious"
 
 
@@ -82,7 +85,104 @@ def test_an_output_is_named_by_its_option(
 ) -> None:
     golden = nano_bundle.path / "golden.npz"
     error = failure(capsys, "calibrate", nano_bundle.path, tmp_path, "-o", golden)
-    assert f"--output {golden} would overwrite what is read" in error
+    assert f"--output {golden} lies inside {nano_bundle.path}, which is read" in error
+
+
+def test_the_weights_of_a_peer_are_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = tmp_path / "w.pth"
+    weights.write_bytes(b"precious")
+    peers = ("--peer", f"nanotrack:{tmp_path / 'nano'}", "--peer", f"pytorch:{weights}")
+    for option, output in (("--json", weights), ("--html", tmp_path / "nano" / "report.html")):
+        error = failure(capsys, "eval", "no.bundle", "no_data", *peers, option, output)
+        assert f"{option} {output} " in error
+        assert ", which is read" in error
+    assert weights.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (["inspect", "in"], "--json"),
+        (["verify", "in"], "--json"),
+        (["build", "in"], "--json"),
+        (["bench", "in"], "--json"),
+        (["bench", "in"], "--html"),
+        (["bench", "other", "--compare", "in"], "--html"),
+        (["track", "in", "0", "--show"], "--save"),
+        (["track", "in", "0", "--show"], "--csv"),
+        (["track", "other", "in", "--show"], "--json"),
+        (["calibrate", "other", "in"], "--output"),
+        (["calibrate", "in", "other", "-o", "s.npz"], "--json"),
+        (["convert", "in", "-o", "b"], "--json"),
+        (["convert", "in"], "--output"),
+        (["convert", "c.pth", "-o", "b", "--calibration", "in"], "--json"),
+        (["convert", "c.pth", "-o", "b", "--judge-on", "in"], "--json"),
+        (["eval", "in", "data"], "--json"),
+        (["eval", "other", "in"], "--markdown"),
+        (["eval", "other", "in"], "--html"),
+        (["eval", "other", "in"], "--results"),
+        (["eval", "other", "data", "--peer", "pytorch:in"], "--results"),
+    ],
+)
+def test_no_output_of_any_command_goes_into_what_is_read(
+    command: list[str],
+    option: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    error = failure(capsys, *command, option, "in/output.mp4")
+    assert f"{option} in/output.mp4 lies inside in, which is read: choose another place" in error
+    assert list((tmp_path / "in").iterdir()) == []
+
+
+def test_a_report_does_not_go_into_the_bundle_that_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    error = failure(capsys, "convert", "c.pth", "-o", bundle, "--json", bundle / "b.json")
+    assert f"--json {bundle / 'b.json'} lies inside {bundle}, which is written" in error
+
+
+def test_every_path_of_every_command_is_known_to_be_read_or_written() -> None:
+    """A path that is not among the outputs counts as read; this table is the second opinion."""
+    written = {
+        "bench": {"--html", "--json"},
+        "build": {"--json"},
+        "calibrate": {"--json", "--output"},
+        "convert": {"--json", "--output"},
+        "doctor": {"--json"},
+        "eval": {"--html", "--json", "--markdown", "--results"},
+        "inspect": {"--json"},
+        "track": {"--csv", "--json", "--save"},
+        "verify": {"--json"},
+    }
+    read = {
+        "bench": {"BUNDLE", "--compare"},
+        "build": {"BUNDLE"},
+        "calibrate": {"BUNDLE", "DIR"},
+        "convert": {"CHECKPOINT", "--calibration", "--judge-on"},
+        "eval": {"BUNDLE", "DATASET"},
+        "inspect": {"BUNDLE"},
+        "track": {"BUNDLE"},
+        "verify": {"BUNDLE"},
+    }
+    (commands,) = (
+        action
+        for action in make_parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    for name, command in commands.choices.items():
+        paths = [action for action in command._actions if action.type is Path]
+        outputs = {a for a in paths if a.dest in OUTPUT_FILES + OUTPUT_FOLDERS}
+        assert {a.option_strings[-1] for a in outputs} == written[name]
+        inputs = {(a.option_strings or [str(a.metavar)])[-1] for a in paths if a not in outputs}
+        assert inputs == read.get(name, set())
 
 
 def test_a_folder_is_no_output_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

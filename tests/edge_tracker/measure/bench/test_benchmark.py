@@ -86,7 +86,7 @@ class FakeBench:
             bundle,
             clock=self.clock,
             sleep=self.clock.sleep,
-            on_step=lambda words, done, total: self.turns.append(words),
+            on_progress=lambda done, total, words: self.turns.append(words),
             **choices,
         )
 

@@ -67,8 +67,8 @@ def test_only_some_sequences_and_frames(dataset: Path) -> None:
 
 
 def test_progress_is_told(dataset: Path) -> None:
-    told: list[tuple[int, int, str]] = []
-    evaluate_peers(dataset, Seer(), on_sequence=lambda *words: told.append(words))
+    told: list[tuple[int, int | None, str]] = []
+    evaluate_peers(dataset, Seer(), on_progress=lambda *words: told.append(words))
     assert told == [(1, 3, "a"), (2, 3, "b"), (3, 3, "c")]
 
 
