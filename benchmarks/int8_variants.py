@@ -31,8 +31,7 @@ from calibration.samples import CalibrationSamples, load_samples
 from edge_tracker import open_bundle
 from edge_tracker.backends.openvino import openvino_core
 from edge_tracker.bundle.contract import GRAPHS
-from edge_tracker.measure.parity import edge_kl
-from edge_tracker.rules.decode import decode_edges
+from edge_tracker.measure.parity import Outputs, differences
 
 ROUNDS = 60
 FLOAT_TYPE = (
@@ -84,15 +83,11 @@ def main() -> None:
     for name, (calibrating, settings) in variants.items():
         models = quantised(onnx_folder, calibrating, settings)
         graphs = compiled(models, FLOAT_TYPE, arguments.threads)
-        probs, scores = outputs(graphs, crops)
-        error_px = crops.search.shape[1] * np.abs(
-            decode_edges(probs).mean - decode_edges(reference[0]).mean
-        )
+        found = differences(reference, outputs(graphs, crops), crops.search.shape[1])
         ratio = latency_ratio(fp32["search"], graphs["search"])
         print(
-            f"{name:38}{error_px.mean():13.3f}{np.percentile(error_px, 95):7.2f}"
-            f"{np.abs(scores - reference[1]).mean():7.4f}"
-            f"{edge_kl(reference[0], probs).mean():10.5f}{ratio:13.2f}",
+            f"{name:38}{found.box_px.mean():13.3f}{np.percentile(found.box_px, 95):7.2f}"
+            f"{found.score.mean():7.4f}{found.edge_kl.mean():10.5f}{ratio:13.2f}",
             flush=True,
         )
 
@@ -156,14 +151,14 @@ def compiled(
     return graphs
 
 
-def outputs(graphs: Mapping[str, ov.CompiledModel], crops: CalibrationSamples) -> tuple[Any, Any]:
+def outputs(graphs: Mapping[str, ov.CompiledModel], crops: CalibrationSamples) -> Outputs:
     probs, scores = [], []
     for templates, search in zip(crops.templates, crops.search, strict=True):
         template_kv = graphs["template"]({"templates": templates[None]})["template_kv"]
         found = graphs["search"]({"search": search[None], "template_kv": template_kv})
         probs.append(np.array(found["edge_probs"][0]))
         scores.append(float(found["score"][0]))
-    return np.stack(probs), np.array(scores)
+    return Outputs(np.stack(probs), np.array(scores, np.float32))
 
 
 def latency_ratio(fp32: ov.CompiledModel, int8: ov.CompiledModel) -> float:

@@ -8,8 +8,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from calibration.samples import CalibrationSamples
 from edge_tracker.backends.choice import Graphs, backend_of_format, open_graphs
 from edge_tracker.bundle.manifest import Int8Accuracy
@@ -17,9 +15,8 @@ from edge_tracker.bundle.opening import open_bundle
 from edge_tracker.errors import CalibrationError
 from edge_tracker.measure.evaluation.evaluate import evaluate
 from edge_tracker.measure.evaluation.metrics import box_overlaps
-from edge_tracker.measure.parity import edge_kl, run_cases
+from edge_tracker.measure.parity import differences, run_cases
 from edge_tracker.options import OnProgress, tell_nobody
-from edge_tracker.rules.decode import decode_edges
 
 LATENCY_ROUNDS = 40
 
@@ -79,10 +76,7 @@ def measure_accuracy(
     finally:
         for each in graphs:
             each.close()
-    size_px = samples.search.shape[1]
-    box_px = size_px * np.abs(decode_edges(reference[0]).mean - decode_edges(quantised[0]).mean)
-    score = np.abs(reference[1] - quantised[1])
-    kl = edge_kl(reference[0], quantised[0])
+    found = differences(reference, quantised, samples.search.shape[1])
     return Int8Accuracy(
         sequences=evaluation.sequences,
         backend=backend,
@@ -92,12 +86,12 @@ def measure_accuracy(
         ao_int8=int8.ao,
         trajectory_iou_mean=statistics.fmean(overlaps),
         trajectory_iou_worst=min(overlaps),
-        box_px_mean=float(box_px.mean()),
-        box_px_max=float(box_px.max()),
-        score_mean=float(score.mean()),
-        score_max=float(score.max()),
-        edge_kl_mean=float(kl.mean()),
-        edge_kl_max=float(kl.max()),
+        box_px_mean=float(found.box_px.mean()),
+        box_px_max=float(found.box_px.max()),
+        score_mean=float(found.score.mean()),
+        score_max=float(found.score.max()),
+        edge_kl_mean=float(found.edge_kl.mean()),
+        edge_kl_max=float(found.edge_kl.max()),
         latency_ratio=ratio,
     )
 

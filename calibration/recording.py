@@ -20,7 +20,7 @@ from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import CalibrationError, EdgeTrackerError
 from edge_tracker.options import OnProgress, tell_nobody
 from edge_tracker.rules.boxes import Box, box_iou, checked_box
-from edge_tracker.rules.crop import Image, crop_square
+from edge_tracker.rules.crop import Image, crop_square, crop_template
 from edge_tracker.rules.online_template import OnlineTemplate
 from edge_tracker.tracker import EdgeTracker
 
@@ -182,8 +182,7 @@ def _still_moments(tracker: EdgeTracker, source: Source) -> Iterator[_Moment]:
 
 
 def _template(tracker: EdgeTracker, frame: Image, box: Box) -> Image:
-    factor, size_px = tracker.options.template_factor, tracker.bundle.spec.template_size_px
-    return crop_square(frame, box, factor, size_px)[0]
+    return crop_template(frame, box, tracker.options, tracker.bundle.spec.template_size_px)
 
 
 def _search(tracker: EdgeTracker, frame: Image, box: Box) -> Image:

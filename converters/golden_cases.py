@@ -12,7 +12,7 @@ from edge_tracker.bundle.goldens import Golden
 from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.options import TrackerOptions
 from edge_tracker.rules.boxes import Box
-from edge_tracker.rules.crop import crop_square
+from edge_tracker.rules.crop import crop_square, crop_template
 from edge_tracker.rules.normalise import normalise
 from edge_tracker.video.rendered_clip import render_clip
 from mixformerv2.model import MixFormerV2
@@ -40,9 +40,7 @@ def _crops(spec: ModelSpec, options: TrackerOptions) -> tuple[NDArray[np.uint8],
 
     def template(index: int) -> NDArray[np.uint8]:
         frame = clip[index]
-        return crop_square(frame.image, frame.box, options.template_factor, spec.template_size_px)[
-            0
-        ]
+        return crop_template(frame.image, frame.box, options, spec.template_size_px)
 
     templates, search = [], []
     for case in range(CASES):

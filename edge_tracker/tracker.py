@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,7 +17,7 @@ from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.errors import EdgeTrackerError, NotInitialised
 from edge_tracker.options import TrackerOptions
 from edge_tracker.rules.boxes import Box, box_from_edges, checked_box, clip_box
-from edge_tracker.rules.crop import Image, crop_square
+from edge_tracker.rules.crop import Image, crop_square, crop_template
 from edge_tracker.rules.decode import decode_edges
 from edge_tracker.rules.frame import as_bgr
 from edge_tracker.rules.online_template import OnlineTemplate
@@ -127,7 +128,8 @@ class EdgeTracker:
         self._refuse_closed()
         frame = as_bgr(frame)
         box_frame_xywh = checked_box(box, frame.shape[0], frame.shape[1])
-        template = self._crop_template(frame, box_frame_xywh)
+        template_size_px = self.bundle.spec.template_size_px
+        template = crop_template(frame, box_frame_xywh, self.options, template_size_px)
         self._target = _Target(
             box=box_frame_xywh,
             initial_template=template,
@@ -183,7 +185,8 @@ class EdgeTracker:
         left, top, right, bottom = (float(std) * side_px for std in edges.std)
         result = TrackResult(box, score, target.found, (left, top, right, bottom))
         self._on_stage("decode")
-        if target.online_template.observe(score, lambda: self._crop_template(frame, box)):
+        template = partial(crop_template, frame, box, options, spec.template_size_px)
+        if target.online_template.observe(score, template):
             self._start_template_refresh(target)
         self._on_stage("template_refresh")
         return result
@@ -219,10 +222,6 @@ class EdgeTracker:
     def _refuse_closed(self) -> None:
         if self._closed:
             raise NotInitialised("this tracker was closed: make a new EdgeTracker")
-
-    def _crop_template(self, frame: Image, box: Box) -> Image:
-        size_px = self.bundle.spec.template_size_px
-        return crop_square(frame, box, self.options.template_factor, size_px)[0]
 
     def _start_template_refresh(self, target: _Target) -> None:
         """Let the template graph run while the caller waits for the next frame."""

@@ -7,6 +7,7 @@ rule, with nothing kept between frames but the templates' pixels.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ import torch
 from edge_tracker.bundle.opening import sha256_of
 from edge_tracker.options import TrackerOptions
 from edge_tracker.rules.boxes import Box, box_from_edges, clip_box
-from edge_tracker.rules.crop import Image, crop_square
+from edge_tracker.rules.crop import Image, crop_square, crop_template
 from edge_tracker.rules.decode import decode_edges
 from edge_tracker.rules.normalise import normalise
 from edge_tracker.rules.online_template import OnlineTemplate
@@ -32,9 +33,9 @@ class UncutTracker:
         self._options = options
 
     def init(self, frame: Image, box: Box) -> None:
-        options = self._options
+        options, size_px = self._options, self._network.spec.template_size_px
         self._box = box
-        self._template = self._crop_template(frame, box)
+        self._template = crop_template(frame, box, options, size_px)
         self._online = OnlineTemplate(self._template, options.update_interval, options.update_score)
 
     def update(self, frame: Image) -> Box:
@@ -48,15 +49,12 @@ class UncutTracker:
         box = box_from_edges((float(edge) for edge in edges.mean), self._box, side_px)
         height, width = frame.shape[:2]
         self._box = clip_box(box, height, width, options.clip_margin_px)
-        self._online.observe(float(score[0]), lambda: self._crop_template(frame, self._box))
+        template = partial(crop_template, frame, self._box, options, spec.template_size_px)
+        self._online.observe(float(score[0]), template)
         return self._box
 
     def close(self) -> None:
         pass
-
-    def _crop_template(self, frame: Image, box: Box) -> Image:
-        size_px = self._network.spec.template_size_px
-        return crop_square(frame, box, self._options.template_factor, size_px)[0]
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tracker.options import TrackerOptions
+
 #: Side of the template's crop over the root of the box's area.
-TEMPLATE_FACTOR = 2.0
+TEMPLATE_FACTOR = TrackerOptions.template_factor
 
 
 class Sample(NamedTuple):

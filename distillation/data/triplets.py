@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from distillation.data import drawing
 from distillation.data.images import read_image
-from distillation.data.sample import TEMPLATE_FACTOR, Sample
+from distillation.data.sample import Sample
 from distillation.data.sequences import TrainingSequence
 from distillation.recipes.recipe import Jitter
-from edge_tracker.rules.crop import Image, crop_square
+from edge_tracker.options import TrackerOptions
+from edge_tracker.rules.crop import Image, crop_square, crop_template
 
 #: Frames between the template and each of the other two, at most.
 MAX_GAP_FRAMES = 200
@@ -73,7 +74,7 @@ class Triplets:
     def _template(self, sequence: TrainingSequence, frame: int) -> Image:
         image = read_image(sequence.frame_paths[frame])
         box = sequence.boxes_xywh[frame]
-        return crop_square(image, box.tolist(), TEMPLATE_FACTOR, self.template_size_px)[0]
+        return crop_template(image, box.tolist(), TrackerOptions(), self.template_size_px)
 
     def _search(
         self, rng: np.random.Generator, sequence: TrainingSequence, frame: int

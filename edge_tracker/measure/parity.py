@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,38 +44,58 @@ def limits_for(bundle: Bundle, artefact: Artefact) -> Parity:
     )
 
 
-def measure_parity(graphs: Graphs, golden: Golden) -> Parity:
-    """Largest error of an edge in pixels of the search crop, of the score, and KL of an edge's
-    distribution; not a number where the graphs return none.
+class Outputs(NamedTuple):
+    """edge_probs: (N, 4, bins) float32. score: (N,) float32."""
+
+    edge_probs: NDArray[np.float32]
+    score: NDArray[np.float32]
+
+
+class Differences(NamedTuple):
+    """Of outputs for the same crops. box_px: (N, 4), of each edge, in pixels of the search crop.
+    score: (N,). edge_kl: (N, 4), Kullback-Leibler divergence of each edge's distribution from the
+    expected one, in nats. All float64 or float32, and not a number where the outputs are none.
     """
-    return compare(*run_cases(graphs, golden.templates, golden.search), golden)
+
+    box_px: NDArray[np.floating[Any]]
+    score: NDArray[np.floating[Any]]
+    edge_kl: NDArray[np.float64]
 
 
-def run_cases(
-    graphs: Graphs, templates: NDArray[np.uint8], search: NDArray[np.uint8]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """templates (N, 2, Ht, Wt, 3), search (N, Hs, Ws, 3) -> edge_probs (N, 4, bins), score (N,)."""
+def measure_parity(graphs: Graphs, golden: Golden) -> Parity:
+    """The largest differences from the golden outputs."""
+    expected = Outputs(golden.edge_probs, golden.score)
+    seen = run_cases(graphs, golden.templates, golden.search)
+    return largest(differences(expected, seen, golden.search.shape[1]))
+
+
+def run_cases(graphs: Graphs, templates: NDArray[np.uint8], search: NDArray[np.uint8]) -> Outputs:
+    """templates: (N, 2, Ht, Wt, 3) uint8 BGR, search: (N, Hs, Ws, 3) uint8 BGR."""
     probs, scores = [], []
     for pair, crop in zip(templates, search, strict=True):
         template_kv = graphs.template.run({"templates": pair[None]})["template_kv"]
         outputs = graphs.search.run({"search": crop[None], "template_kv": template_kv})
         probs.append(outputs["edge_probs"][0])
         scores.append(outputs["score"][0])
-    return np.stack(probs), np.stack(scores)
+    return Outputs(np.stack(probs), np.stack(scores))
+
+
+def differences(expected: Outputs, seen: Outputs, search_size_px: int) -> Differences:
+    seen_edges, expected_edges = decode_edges(seen.edge_probs), decode_edges(expected.edge_probs)
+    return Differences(
+        search_size_px * np.abs(seen_edges.mean - expected_edges.mean),
+        np.abs(seen.score - expected.score),
+        edge_kl(expected.edge_probs, seen.edge_probs),
+    )
+
+
+def largest(found: Differences) -> Parity:
+    # Rounding makes a divergence of nothing negative; np.maximum keeps what is not a number.
+    edge_kl = float(np.maximum(found.edge_kl, 0.0).max())
+    return Parity(float(found.box_px.max()), float(found.score.max()), edge_kl)
 
 
 def edge_kl(expected: NDArray[np.float32], seen: NDArray[np.float32]) -> NDArray[np.float64]:
     """(N, 4, bins) twice -> (N, 4): Kullback-Leibler divergence from what is expected, in nats."""
     p, q = (np.maximum(probs.astype(np.float64), 1e-12) for probs in (expected, seen))
     return np.asarray((p * np.log(p / q)).sum(axis=-1))
-
-
-def compare(edge_probs: NDArray[np.float32], score: NDArray[np.float32], golden: Golden) -> Parity:
-    size_px = golden.search.shape[1]
-    box_error = np.abs(decode_edges(edge_probs).mean - decode_edges(golden.edge_probs).mean)
-    kl = edge_kl(golden.edge_probs, edge_probs)
-    return Parity(
-        box_px=float(box_error.max() * size_px),
-        score=float(np.abs(score - golden.score).max()),
-        edge_kl=float(np.maximum(kl, 0.0).max()),
-    )

@@ -13,6 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tracker.options import TrackerOptions
+
 Image = NDArray[np.uint8]
 
 
@@ -72,3 +74,13 @@ def crop_square(
     pixels = cut_window(frame, window)
     resized = np.asarray(cv2.resize(pixels, (size_px, size_px)), np.uint8)
     return resized, float(window.side_px)
+
+
+def crop_template(
+    frame: Image, box_frame_xywh: Sequence[float], options: TrackerOptions, size_px: int
+) -> Image:
+    """The template of the target in a box, (size_px, size_px, 3) uint8 BGR, owned by the caller.
+
+    frame: as for `crop_square`. size_px: the network's `template_size_px`.
+    """
+    return crop_square(frame, box_frame_xywh, options.template_factor, size_px)[0]

@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tracker.measure.axes import Axes
 from edge_tracker.measure.evaluation.ground_truth import AnnotatedSequence
-from edge_tracker.measure.evaluation.line_plot import Axes, legend, line_plot
+from edge_tracker.measure.evaluation.line_plot import legend, line_plot
 from edge_tracker.measure.evaluation.metrics import (
     CENTRE_THRESHOLDS_PX,
     NORMALISED_THRESHOLDS,
@@ -114,13 +115,13 @@ def _sequence_card(evaluation: Evaluation, name: str) -> str:
     ]
     last = len(sequence.frames) - 1
     ticks = sorted({round(last * share) for share in (0, 0.25, 0.5, 0.75, 1)})
-    axes = Axes("frame", "overlap", (0, last), ticks, y_ticks=(0, 0.5, 1))
+    axes = Axes("frame", "overlap", (0, last), ticks, y_ticks=(0, 0.5, 1), height_px=230)
     lines = {
         result.contender: [(float(x), float(y)) for x, y in enumerate(overlap)]
         for result, overlap in zip(results, overlaps, strict=True)
     }
     words = {result.contender: f"AO {result.scores.ao:.3f}" for result in results if result.scores}
-    plot = line_plot(axes, lines, height_px=230)
+    plot = line_plot(axes, lines)
     shown = np.linspace(0, last, min(FRAMES_SHOWN, last + 1)).round().astype(int).tolist()
     figures = "".join(_figure(sequence, index, boxes, overlaps[0]) for index in shown)
     plot_and_legend = f'<div class="plot">{plot}{legend(words)}</div>'

@@ -17,12 +17,12 @@ from onnx import helper, numpy_helper
 import edge_tracker
 from converters.to_openvino import convert_to_openvino
 from edge_tracker.backends import choice, openvino
-from edge_tracker.bundle.goldens import GOLDEN, Golden, load_golden
+from edge_tracker.bundle.goldens import GOLDEN, load_golden
 from edge_tracker.bundle.manifest import Parity
 from edge_tracker.bundle.opening import Bundle, open_bundle, sha256_of
 from edge_tracker.cli.main import main
 from edge_tracker.errors import BackendUnavailable, BundleError
-from edge_tracker.measure.parity import LIMITS, compare, limits_for
+from edge_tracker.measure.parity import LIMITS, Outputs, differences, largest, limits_for
 from edge_tracker.measure.verify import ArtefactVerification, Verification, verify
 
 Damage = Callable[[onnx.ModelProto], None]
@@ -235,19 +235,23 @@ def test_the_table_shows_limits_in_three_digits(
         assert cell in printed
 
 
-def golden_of(edge_probs: np.ndarray, score: float) -> Golden:
-    images = np.zeros((1, 2, 32, 32, 3), np.uint8), np.zeros((1, 64, 64, 3), np.uint8)
-    return Golden(*images, edge_probs, np.array([score], np.float32))
-
-
 def test_errors_are_in_pixels_of_the_crop_and_nats() -> None:
     expected = np.zeros((1, 4, 8), np.float32)
     expected[:, :, 2] = 1
     seen = expected.copy()
     seen[0, 1] = [0, 0, 0.5, 0.5, 0, 0, 0, 0]
-    parity = compare(seen, np.array([0.75], np.float32), golden_of(expected, 0.5))
+    scores = (np.array([score], np.float32) for score in (0.5, 0.75))
+    expected_outputs, seen_outputs = map(Outputs, (expected, seen), scores)
+    found = differences(expected_outputs, seen_outputs, search_size_px=64)
     half_a_bin_px = 0.5 * 64 / 8
-    assert parity == Parity(half_a_bin_px, 0.25, pytest.approx(np.log(2)))
+    assert found.box_px.tolist() == [[0, half_a_bin_px, 0, 0]]
+    assert largest(found) == Parity(half_a_bin_px, 0.25, pytest.approx(np.log(2)))
+
+
+def test_differences_of_no_numbers_are_no_numbers() -> None:
+    nothing = np.full((1, 4, 8), np.nan, np.float32)
+    outputs = Outputs(nothing, np.array([np.nan], np.float32))
+    assert np.isnan(astuple(largest(differences(outputs, outputs, search_size_px=64)))).all()
 
 
 @pytest.mark.parametrize("damage", ["missing", "text", "shape"])

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge_tracker.rules.crop import crop_square, crop_window, cut_window
+from edge_tracker.options import TrackerOptions
+from edge_tracker.rules.crop import crop_square, crop_template, crop_window, cut_window
 
 Image = NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -140,3 +141,9 @@ def test_crop_belongs_to_the_caller(size_px: int) -> None:
 def test_box_without_area_is_refused(box: Box) -> None:
     with pytest.raises(ValueError, match="too small to crop: its area is 0"):
         crop_window(box, 2.0)
+
+
+def test_a_template_is_cut_by_the_options_factor() -> None:
+    box = (30.0, 20.0, 12.0, 8.0)
+    template = crop_template(FRAME, box, TrackerOptions(template_factor=3.0), 48)
+    np.testing.assert_array_equal(template, crop_square(FRAME, box, 3.0, 48)[0])

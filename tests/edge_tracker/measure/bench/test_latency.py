@@ -87,13 +87,13 @@ def test_a_refresh_shows_where_it_is_started_and_where_it_is_waited_for(
 ) -> None:
     network = SlowNetwork(wait_ms=3.0)
     timed, timer = timed_tracker(network, monkeypatch)
-    crop_template = timed._crop_template
+    crop_template = tracker.crop_template
 
     def crop_slowly(*arguments: Any) -> NDArray[np.uint8]:
         network.clock.sleep(0.002)
         return crop_template(*arguments)
 
-    monkeypatch.setattr(timed, "_crop_template", crop_slowly)
+    monkeypatch.setattr(tracker, "crop_template", crop_slowly)
     updates = [timer.time_update(timed, FRAME) for _ in range(30)]
     assert [i for i, u in enumerate(updates) if u.after_refresh] == [10, 20]
     assert updates[10].stages_ms["template_wait"] == pytest.approx(3.0)
