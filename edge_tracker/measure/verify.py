@@ -28,6 +28,8 @@ CLIP_FRAMES = 60
 #: apart; the golden inputs notice the rest.
 LOOP_IOU_LIMIT = 0.65
 
+Status = Literal["passed", "failed", "skipped"]
+
 
 @dataclass(frozen=True)
 class ClosedLoop:
@@ -52,7 +54,7 @@ class ArtefactVerification:
     artefact: str
     backend: str
     device: str | None
-    status: Literal["passed", "failed", "skipped"]
+    status: Status
     reasons: tuple[str, ...]
     parity: Parity | None
     parity_limits: Parity
@@ -155,7 +157,7 @@ def _verify_artefact(
     parity_limits = limits_for(bundle, artefact)
     true_boxes = [frame.box for frame in clip[1:]]
     parity = closed_loop = used_device = None
-    status: Literal["passed", "failed", "skipped"] = "failed"
+    status: Status = "failed"
     reasons: list[str] = []
     try:
         parity, used_device = _replay(bundle, artefact, golden, placement)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_tracker.files.atomic_file import replacing
+from edge_tracker.files.outputs import refuse_overlap
 from edge_tracker.rules.boxes import Box
 from edge_tracker.rules.crop import Image
 from edge_tracker.tracker import EdgeTracker, TrackResult
@@ -63,12 +64,14 @@ def track_video(
 
     Ctrl-C is the way to stop a camera or stream, so there it ends tracking and keeps the files; in
     a video it is raised as KeyboardInterrupt.
+
+    Raises ValueError where an output is, contains or lies inside the source or the other output.
     """
     for target in (save, csv_path):
-        if target is not None and source.path is not None and _same_file(target, source.path):
-            raise ValueError(f"{target} is the video being tracked: give another name")
-    if save is not None and csv_path is not None and _same_file(save, csv_path):
-        raise ValueError(f"{save} cannot be both the video and the CSV file: give two names")
+        if target is not None:
+            refuse_overlap(target, [source.path])
+    if save is not None:
+        refuse_overlap(save, [csv_path], role="which is written too")
 
     update_ms: list[float] = []
     scores: list[float] = []
@@ -136,10 +139,6 @@ def annotate_result(frame_bgr: Image, result: TrackResult) -> Image:
 
 def _of_announced(frames: int, source: FrameSource) -> str:
     return str(frames) if source.num_frames is None else f"{frames} of {source.num_frames}"
-
-
-def _same_file(a: Path, b: Path) -> bool:
-    return a.resolve() == b.resolve()
 
 
 @contextmanager

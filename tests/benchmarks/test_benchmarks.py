@@ -78,7 +78,7 @@ def test_core_distance_prints_a_line_for_each_group(
 @needs_compiler_and_two_cores
 def test_an_interruption_does_not_read_as_distance(tmp_path: Path) -> None:
     cores = sorted(os.sched_getaffinity(0))
-    command = [compile_ping_pong(tmp_path), str(cores[0]), str(cores[-1])]
+    command = [str(compile_ping_pong(tmp_path)), str(cores[0]), str(cores[-1])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as ping_pong:
         time.sleep(0.004)
         ping_pong.send_signal(signal.SIGSTOP)

@@ -572,7 +572,7 @@ def test_a_network_that_points_elsewhere_is_refused_however_well_it_happens_to_t
     golden: Golden,
     annotated_clips: Path,
     monkeypatch: pytest.MonkeyPatch,
-    figures: dict[str, float],
+    figures: dict[str, Any],
     words: str | None,
 ) -> None:
     artefact = open_bundle(folder).find("onnx", "int8")

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -24,6 +24,7 @@ from calibration.samples import MIN_SAMPLES, CalibrationSamples, load_samples
 from converters.convert import convert_checkpoint
 from edge_tracker import TrackerOptions
 from edge_tracker.backends.choice import Graphs, open_graphs
+from edge_tracker.backends.graph import CompiledGraph
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.cli.main import main
 from edge_tracker.errors import CalibrationError, DatasetError
@@ -38,9 +39,9 @@ from tests.helpers.lively_networks import TINY
 BOX = (24.0, 16.0, 16.0, 16.0)
 
 
-def fake_bundle(**choices: object) -> Bundle:
+def fake_bundle(**choices: Any) -> Bundle:
     bundle = bundle_without_files(TrackerOptions(**choices))
-    return replace(bundle, manifest={"source": {"sha256": "5eed"}})
+    return replace(bundle, source=replace(bundle.source, sha256="5eed"))
 
 
 @pytest.fixture
@@ -308,7 +309,11 @@ class Listener:
     encoded: dict[Any, Image] = field(default_factory=dict)
 
     def listening(self) -> Graphs:
-        return Graphs(_Template(self), _Search(self), self.graphs.choice)
+        return Graphs(
+            cast(CompiledGraph, _Template(self)),
+            cast(CompiledGraph, _Search(self)),
+            self.graphs.choice,
+        )
 
 
 @dataclass
@@ -360,7 +365,7 @@ def test_samples_are_what_the_tracker_feeds_its_graphs_bit_by_bit(
     inner = open_graphs(bundle, backend="onnxruntime", num_threads=1)
     if graphs == "fake":
         bundle = replace(fake_bundle(), tracker_defaults=options)
-        drifting = [(0.4, 0.4, 0.62, 0.62), (0.39, 0.38, 0.6, 0.61)] * 40
+        drifting: list[tuple[float, ...]] = [(0.4, 0.4, 0.62, 0.62), (0.39, 0.38, 0.6, 0.61)] * 40
         inner = FakeNetwork(
             scores=[0.5 + 0.4 * (i % 5 == 2) for i in range(80)], edges_ltrb=drifting
         ).graphs()
@@ -566,7 +571,7 @@ def _no_provenance(path: Path) -> None:
 
 
 def _floats(path: Path) -> None:
-    replace(small_samples(), search=np.zeros((2, 8, 8, 3))).save(path)
+    replace(small_samples(), search=cast(Any, np.zeros((2, 8, 8, 3)))).save(path)
 
 
 def _counts_differ(path: Path) -> None:

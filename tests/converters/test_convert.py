@@ -10,6 +10,7 @@ import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ import torch
 from converters import convert, to_onnx
 from converters.convert import convert_checkpoint
 from converters.golden_cases import make_golden
+from converters.graphs import fold_for_export
 from edge_tracker import (
     CheckpointError,
     EdgeTracker,
@@ -241,7 +243,7 @@ def test_interrupted_conversion_leaves_everything_as_it_was(
     before, names = contents(tmp_path), sorted(tmp_path.iterdir())
     if place == "while exporting":
         # The weights are written when it happens.
-        monkeypatch.setattr(to_onnx.onnx, "save", fail_with(error))
+        monkeypatch.setattr("converters.to_onnx.onnx.save", fail_with(error))
     elif place == "at the last step":
         monkeypatch.setattr("edge_tracker.bundle.writing._put_in_place", fail_with(error))
     elif place == "write_manifest":
@@ -311,7 +313,7 @@ def test_bad_checkpoint_leaves_the_old_bundle(tmp_path: Path) -> None:
     ],
 )
 def test_unknown_choice_is_refused_before_any_work(
-    tmp_path: Path, choices: dict[str, list[str]], says: str
+    tmp_path: Path, choices: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ValueError, match=says):
         convert_checkpoint(tmp_path / "absent.pth.tar", tmp_path / "bundle", **choices)
@@ -322,7 +324,7 @@ def test_artefact_that_strays_from_pytorch_is_not_shipped(
     tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if the graphs were exported from a network with another normalisation."""
-    fold = to_onnx.fold_for_export
+    fold = fold_for_export
 
     def fold_wrongly(network: MixFormerV2) -> MixFormerV2:
         folded = fold(network)

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
+import onnxsim
 import openvino as ov
 import pytest
 
-from converters import to_onnx
 from converters.to_onnx import export_onnx
 from converters.to_openvino import convert_to_openvino
 from edge_tracker.bundle.spec import ModelSpec
@@ -243,7 +243,7 @@ def test_weights_are_copied_where_a_file_has_one_name_only(
 def test_simplification_that_changes_the_outputs_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    simplify = to_onnx.onnxsim.simplify
+    simplify = onnxsim.simplify
 
     def break_a_weight(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool]:
         simplified, _ = simplify(model)
@@ -252,7 +252,7 @@ def test_simplification_that_changes_the_outputs_is_refused(
         largest.CopyFrom(onnx.numpy_helper.from_array(values, largest.name))
         return simplified, True
 
-    monkeypatch.setattr(to_onnx.onnxsim, "simplify", break_a_weight)
+    monkeypatch.setattr(onnxsim, "simplify", break_a_weight)
     with pytest.raises(EdgeTrackerError, match="template graph computes something else after"):
         export_onnx(lively_network(TINY), tmp_path / "onnx", {})
     assert not (tmp_path / "onnx").exists()

@@ -6,7 +6,6 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -22,6 +21,7 @@ from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.measure.parity import LIMITS
 from edge_tracker.rules.crop import crop_square
 from edge_tracker.rules.decode import decode_edges
+from edge_tracker.video.frames import read_image
 from mixformerv2.checkpoint import load_network
 from mixformerv2.geometries import NANO
 from tests.helpers.exported_networks import HALF_DTYPES, tensor_dtypes
@@ -138,11 +138,11 @@ def real_crops(spec: ModelSpec) -> dict[str, NDArray[np.uint8]]:
     for sequence in sorted(SEQUENCES.glob("*/groundtruth.txt")):
         boxes = np.loadtxt(sequence, delimiter=",")
         frames = sorted((sequence.parent / "img").iterdir())
-        first = cv2.imread(str(frames[0]))
+        first = read_image(frames[0])
         template = crop_square(first, tuple(boxes[0]), 2.0, spec.template_size_px)[0]
         for index in (5, 30):
             if index < len(frames) and np.isfinite(boxes[index - 1]).all():
-                frame = cv2.imread(str(frames[index]))
+                frame = read_image(frames[index])
                 box = tuple(boxes[index - 1])
                 online = crop_square(frame, box, 2.0, spec.template_size_px)[0]
                 templates.append(np.stack([template, online]))

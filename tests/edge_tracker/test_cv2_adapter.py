@@ -45,7 +45,7 @@ def test_it_gives_the_trackers_results_in_whole_pixels(bundle: Path, frame: np.n
     adapter = Cv2Tracker(str(bundle))
     with EdgeTracker(bundle) as tracker:
         tracker.init(frame, BOX)
-        adapter.init(frame, np.array(BOX))
+        adapter.init(frame, list(BOX))
         for shift in range(1, 8):
             moved = np.roll(frame, shift, axis=1)
             expected = tracker.update(moved)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def frame_number(number: int, height: int = 240, width: int = 320) -> Image:
 def tracker_of(monkeypatch: pytest.MonkeyPatch) -> MakeTracker:
     """A tracker whose graphs are a fake network's."""
 
-    def make(network: FakeNetwork, **choices: object) -> EdgeTracker:
+    def make(network: FakeNetwork, **choices: Any) -> EdgeTracker:
         monkeypatch.setattr(
             "edge_tracker.tracker.open_graphs", lambda bundle, **options: network.graphs()
         )
@@ -309,7 +310,7 @@ def trajectory(tracker: EdgeTracker, frames: range) -> list[object]:
 
 @pytest.mark.parametrize(("frame", "error"), NO_FRAMES)
 def test_refused_frame_leaves_the_tracker_as_it_was(
-    tracker_of: MakeTracker, frame: object, error: type[Exception]
+    tracker_of: MakeTracker, frame: Any, error: type[Exception]
 ) -> None:
     networks = FakeNetwork(scores=[0.2, 0.6, 0.9]), FakeNetwork(scores=[0.2, 0.6, 0.9])
     results = []
@@ -329,7 +330,7 @@ def test_refused_frame_leaves_the_tracker_as_it_was(
 
 
 @pytest.mark.parametrize("box", NO_BOXES)
-def test_refused_box_leaves_the_tracker_on_its_target(tracker_of: MakeTracker, box: object) -> None:
+def test_refused_box_leaves_the_tracker_on_its_target(tracker_of: MakeTracker, box: Any) -> None:
     network = FakeNetwork()
     tracker = tracker_of(network)
     tracker.init(frame_number(0), BOX)
@@ -435,6 +436,6 @@ def test_options_default_to_the_bundle_s(monkeypatch: pytest.MonkeyPatch) -> Non
         ({"clip_margin_px": 0}, "clip_margin_px 0"),
     ],
 )
-def test_options_out_of_range_are_refused(choice: dict[str, float], says: str) -> None:
+def test_options_out_of_range_are_refused(choice: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         TrackerOptions(**choice)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
@@ -15,6 +14,7 @@ from edge_tracker import EdgeTracker
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.rules.boxes import box_iou
 from edge_tracker.rules.crop import crop_window
+from edge_tracker.video.frames import read_image
 from tests.helpers.places import SHARED
 
 SEQUENCES = SHARED / "data" / "sequences"
@@ -32,11 +32,12 @@ def test_backends_agree_on_the_first_frames(
 ) -> None:
     folder = SEQUENCES / name
     first_box = np.loadtxt(folder / "groundtruth.txt", delimiter=",")[0]
-    images = [cv2.imread(str(file)) for file in sorted((folder / "img").glob("*.jpg"))[:FRAMES]]
+    images = [read_image(file) for file in sorted((folder / "img").glob("*.jpg"))[:FRAMES]]
     boxes = {}
     for backend in ("openvino", "onnxruntime"):
-        options = {"backend": backend, "num_threads": 2, "cache_dir": cache_dir}
-        with EdgeTracker(trained_bundle, **options) as tracker:
+        with EdgeTracker(
+            trained_bundle, backend=backend, num_threads=2, cache_dir=cache_dir
+        ) as tracker:
             tracker.init(images[0], first_box)
             boxes[backend] = [tracker.update(image).box for image in images[1:]]
     for openvino_box, reference_box in zip(*boxes.values(), strict=True):

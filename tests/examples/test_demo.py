@@ -10,14 +10,14 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from edge_tracker import EdgeTrackerError, open_bundle
+from edge_tracker.cli.arguments import box_xywh
 from edge_tracker.rules.boxes import box_iou
 from edge_tracker.video.draw import FOUND_BGR
-from edge_tracker.video.frames import open_frames
+from edge_tracker.video.frames import open_frames, read_image
 from edge_tracker.video.rendered_clip import render_clip
 from examples import demo
 from tests.helpers.places import REPOSITORY
@@ -57,7 +57,7 @@ def test_the_printed_iou_is_that_of_the_written_boxes(run: Run) -> None:
     truth = [frame.box for frame in render_clip(FRAMES)]
     with (run.output / "boxes.csv").open() as file:
         rows = list(csv.DictReader(file))
-    boxes = [tuple(float(row[column]) for column in "xywh") for row in rows]
+    boxes = [box_xywh(",".join(row[column] for column in "xywh")) for row in rows]
     assert len(boxes) == FRAMES
     ious = [box_iou(box, true) for box, true in zip(boxes[1:], truth[1:], strict=True)]
     mean_iou = float(table_cell(run.printed, "mean IoU"))
@@ -82,7 +82,7 @@ def test_every_file_is_named_and_whole(run: Run) -> None:
         assert (run.output / name).exists()
     bundle = open_bundle(run.output / "bundle")
     bundle.check_files(list(bundle.manifest["files"]))
-    strip = cv2.imread(str(run.output / "filmstrip.png"))
+    strip = read_image(run.output / "filmstrip.png")
     assert strip.shape[1] > 4 * demo.FILMSTRIP_CELL_PX
     assert (run.output / "filmstrip.png").stat().st_size < 400_000
 

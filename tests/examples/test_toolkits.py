@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -70,10 +71,12 @@ def test_trax_client_gets_the_trackers_own_boxes(
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, cwd=REPOSITORY
     ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
         streams = (process.stdin.fileno(), process.stdout.fileno())
         client = Client(stream=streams, log=lambda text: None)
         assert client.tracker_name == "edge-tracker"
-        regions = [(trax.Rectangle.create(*clip[0].box), {})]
+        regions: list[Any] = [(trax.Rectangle.create(*clip[0].box), {})]
         client.initialize({"color": trax.FileImage.create(str(images[0]))}, regions, {})
         answered = []
         for path in images[1:]:

@@ -62,9 +62,10 @@ def fuzz(target: Target, runs: int, seconds: float, seed: int) -> Fuzzed:
 
 def _read(target: Target, file: Path, content: bytes) -> bool:
     file.write_bytes(content)
+    refusals: tuple[type[Exception], ...] = (EdgeTrackerError, *target.errors)
     try:
         target.read(file)
-    except (EdgeTrackerError, *target.errors):
+    except refusals:
         return False
     except Exception as error:
         kept = Path(tempfile.gettempdir()) / f"fault-{target.name}{file.suffix}"

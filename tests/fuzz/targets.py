@@ -127,8 +127,10 @@ def _manifest(files: Mapping[str, bytes]) -> dict[str, Any]:
     template_kv = {"name": "template_kv", "shape": kv, "dtype": "float32"}
     edges = {"name": "edge_probs", "shape": ["targets", 4, 4], "dtype": "float32"}
     score = {"name": "score", "shape": ["targets"], "dtype": "float32"}
-    ends = {"template": ([templates], [template_kv])}
-    ends["search"] = ([search, template_kv], [edges, score])
+    ends: dict[str, tuple[list[Any], list[Any]]] = {
+        "template": ([templates], [template_kv]),
+        "search": ([search, template_kv], [edges, score]),
+    }
     artefacts = [
         {
             "format": kind,

@@ -42,7 +42,8 @@ def tensor(
 ) -> bytes:
     """Opcodes that make one tensor of a storage."""
     if stride is None:
-        steps, step = [], 1
+        steps: list[int] = []
+        step = 1
         for length in reversed(size):
             steps.insert(0, step)
             step *= length

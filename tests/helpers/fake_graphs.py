@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_tracker.backends.choice import BackendChoice, Graphs
 from edge_tracker.backends.graph import CopyTimes
+from edge_tracker.bundle.contract import CONTRACT
 from edge_tracker.bundle.manifest import Source
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.options import TrackerOptions
@@ -46,6 +47,8 @@ class FakeNetwork:
 @dataclass
 class FakeTemplateGraph:
     network: FakeNetwork
+    input_names = CONTRACT["template"].input_names
+    output_names = CONTRACT["template"].output_names
 
     def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         self.network.events.append("encode")
@@ -76,6 +79,8 @@ class FakeTemplateGraph:
 @dataclass
 class FakeSearchGraph:
     network: FakeNetwork
+    input_names = CONTRACT["search"].input_names
+    output_names = CONTRACT["search"].output_names
 
     def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         network = self.network

@@ -27,6 +27,9 @@ DataType = enum.Enum("DataType", ["UINT8", "FLOAT", "HALF"])
 _DTYPES = {np.dtype(np.uint8): "UINT8", np.dtype(np.float32): "FLOAT", np.dtype(np.float16): "HALF"}
 
 
+TensorIOMode = enum.Enum("TensorIOMode", ["INPUT", "OUTPUT"])
+
+
 class FakeLogger:
     INTERNAL_ERROR, ERROR, WARNING = 0, 1, 2
 
@@ -48,7 +51,7 @@ class FakeTensorRt(ModuleType):
         self.build_calls: list[tuple[Any, ...]] = []
         self.ILogger = FakeLogger
         self.IProgressMonitor = type("IProgressMonitor", (), {"__init__": lambda self: None})
-        self.TensorIOMode = enum.Enum("TensorIOMode", ["INPUT", "OUTPUT"])
+        self.TensorIOMode: Any = TensorIOMode
         self.NetworkDefinitionCreationFlag = SimpleNamespace(EXPLICIT_BATCH=0, STRONGLY_TYPED=1)
         self.MemoryPoolType = SimpleNamespace(WORKSPACE="WORKSPACE")
         self.BuilderFlag = SimpleNamespace(FP16="FP16", INT8="INT8")

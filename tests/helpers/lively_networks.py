@@ -47,7 +47,7 @@ def lively_network(spec: ModelSpec, seed: int = 0) -> MixFormerV2:
             elif name.endswith("running_var"):
                 buffer.copy_(torch.exp(normal(buffer.shape, 0.3)))
         # Distributions with a peak, as those of a trained network.
-        network.box_head.layers[1][1].weight.mul_(2.5)
+        network.get_parameter("box_head.layers.1.1.weight").mul_(2.5)
     return network
 
 

@@ -37,6 +37,8 @@ class SlowNetwork(FakeNetwork):
 
 
 class SlowTemplateGraph(FakeTemplateGraph):
+    network: SlowNetwork
+
     def start(self, inputs: Mapping[str, Any]) -> Callable[[], Mapping[str, Any]]:
         collect = super().start(inputs)
 
@@ -48,6 +50,8 @@ class SlowTemplateGraph(FakeTemplateGraph):
 
 
 class SlowSearchGraph(FakeSearchGraph):
+    network: SlowNetwork
+
     def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         frame = len(self.network.searches)
         self.network.clock.sleep(self.network.search_ms(frame) / 1e3)

@@ -11,6 +11,7 @@ import numpy as np
 
 from distillation.data.batches import Batch, Batches
 from distillation.data.opening import open_source
+from distillation.data.sample import SampleSource
 from distillation.recipes.recipe import LossWeights, Recipe
 from edge_tracker.bundle.spec import ModelSpec
 
@@ -55,7 +56,7 @@ DISTIL = replace(
 
 
 def make_batch(recipe: Recipe, images: Path, samples: int = 8) -> Batch:
-    def source() -> object:
+    def source() -> SampleSource:
         return open_source(recipe, {"synthetic": images}, "train")
 
     return Batches(source, samples, None)[0]

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -51,13 +52,13 @@ def foreign() -> Iterator[types.ModuleType]:
         def __setstate__(self, state: object) -> None:
             raise AssertionError("code named by the file ran")
 
-    class Settings(dict):  # type: ignore[type-arg]
+    class Settings(dict):
         pass
 
     class Stage(enum.Enum):
         DENSE = 1
 
-    class History(list):  # type: ignore[type-arg]
+    class History(list):
         pass
 
     for kind in (Meter, Settings, Stage, History):
@@ -308,7 +309,8 @@ def test_tensor_that_reaches_outside_its_storage_is_refused(
     class Forged:
         def __reduce__(self) -> tuple[object, ...]:
             storage = torch.arange(4.0)._typed_storage()
-            arguments = (storage, offset, size, stride, False, OrderedDict())
+            hooks: OrderedDict[str, Any] = OrderedDict()
+            arguments = (storage, offset, size, stride, False, hooks)
             return torch._utils._rebuild_tensor_v2, arguments
 
     path = tmp_path / "c.pth.tar"

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from distillation.data import drawing
 from distillation.data.batches import REUSE_AFTER_BATCHES, Batch, Batches
 from distillation.data.cutouts import Cutout, Scene, read_cutouts
-from distillation.data.drawing import pose_outline
+from distillation.data.drawing import Look, pose_outline
 from distillation.data.images import read_image
 from distillation.data.opening import open_source, read_material
 from distillation.data.synthetic import Material, Renderer
-from distillation.data.view import Ground, Layer, Look, Neighbour, View
+from distillation.data.view import Ground, Layer, Neighbour, View
 from distillation.recipes.recipe import Jitter, RecipeError
 from edge_tracker.errors import DatasetError
 from tests.helpers.places import SHARED
 from tests.helpers.small_training import RECIPE
 
 PLAIN = Look(grey=False, lower_by=1.0, jpeg_quality=None, noise=0.0)
-SQUARE = np.array([[0, 0], [39, 0], [39, 39], [0, 39]], np.float32) + np.float32(
-    [[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]
-)
+SQUARE = np.array([[-0.5, -0.5], [39.5, -0.5], [39.5, 39.5], [-0.5, 39.5]], np.float32)
 IMAGES = SHARED / "data" / "images"
 
 
@@ -80,7 +80,9 @@ def white_square_on_grey() -> Material:
     return Material([Cutout(image, alpha, SQUARE, 0)], [Scene(grey, (SQUARE,))], [grey])
 
 
-def draw_square(material: Material, target_px: float, centre: float, **ground: object) -> tuple:
+def draw_square(
+    material: Material, target_px: float, centre: float, **ground: Any
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     rng = np.random.default_rng(0)
     view = View(rng, 64, target_px, np.array([centre, centre]), 0.0, "template", PLAIN)
     place = Ground(material.backgrounds[0], np.array([200.0, 200.0]), 50.0)._replace(**ground)
@@ -276,8 +278,8 @@ def test_processes_share_a_batch_without_overlap(material: Material) -> None:
 
 def test_processes_share_what_comes_back_too(material: Material) -> None:
     whole, *ranks = (
-        Batches(lambda: renderer(material), 8, None, uses=2, **place)[1]
-        for place in ({}, {"rank": 0, "world": 2}, {"rank": 1, "world": 2})
+        Batches(lambda: renderer(material), 8, None, uses=2, rank=rank, world=world)[1]
+        for rank, world in ((0, 1), (0, 2), (1, 2))
     )
     assert torch.cat([ranks[0].search[:2], ranks[1].search[:2]]).equal(whole.search[:4])
     assert torch.cat([ranks[0].search[2:], ranks[1].search[2:]]).equal(whole.search[4:])

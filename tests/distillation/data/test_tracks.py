@@ -43,7 +43,7 @@ def samples(folder: Path, absent_fraction: float = 0.0, seed: int = 1) -> TrackS
 
 
 def equal(a: Sample, b: Sample) -> bool:
-    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+    return all(np.array_equal(np.asarray(x), np.asarray(y)) for x, y in zip(a, b, strict=True))
 
 
 def test_footage_is_on_one_side_of_the_split(folder: Path) -> None:

@@ -16,7 +16,7 @@ from distillation.data.triplets import (
     causal_frames,
     jittered_box,
 )
-from distillation.recipes.recipe import Jitter
+from distillation.recipes.recipe import Jitter, SourceKind
 from edge_tracker.errors import DatasetError
 from edge_tracker.rules.crop import crop_square
 from tests.helpers.small_training import write_sequence
@@ -170,7 +170,7 @@ def write_coco(root: Path) -> None:
     ],
 )
 def test_each_layout_is_read(
-    kind: str, visible: list[bool], first_pixel: int, tmp_path: Path
+    kind: SourceKind, visible: list[bool], first_pixel: int, tmp_path: Path
 ) -> None:
     LAYOUTS[kind](tmp_path)
     (sequence,) = read_sequences(kind, tmp_path)
@@ -192,7 +192,7 @@ def test_each_layout_is_read(
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
-def test_a_folder_of_another_layout_is_refused(kind: str, tmp_path: Path) -> None:
+def test_a_folder_of_another_layout_is_refused(kind: SourceKind, tmp_path: Path) -> None:
     (tmp_path / "holiday").mkdir()
     cv2.imwrite(str(tmp_path / "holiday" / "1.png"), np.zeros((9, 9, 3), np.uint8))
     with pytest.raises(DatasetError, match=str(tmp_path)):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from distillation.ablation import CHAINS, Chain
 from distillation.recipes.named import named_recipe
 from distillation.training.curves import draw_comparison, draw_curves
+from edge_tracker.video.frames import read_image
 
 
 def write_log(path: Path, values: list[float]) -> Path:
@@ -25,7 +25,7 @@ def write_log(path: Path, values: list[float]) -> Path:
 
 def ink(path: Path) -> np.ndarray:
     """Pixels that are neither white nor grey: the lines of the curves."""
-    picture = cv2.imread(str(path)).astype(int)
+    picture = read_image(path).astype(int)
     return picture.max(axis=2) - picture.min(axis=2) > 60
 
 

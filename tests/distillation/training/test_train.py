@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
@@ -19,7 +20,13 @@ import torch
 
 from distillation.networks.building import build_trained
 from distillation.networks.mixvit_teacher import MixViT
-from distillation.recipes.recipe import LossWeights, Recipe, RecipeError, recipe_from_dict
+from distillation.recipes.recipe import (
+    LossWeights,
+    Recipe,
+    RecipeError,
+    SourceKind,
+    recipe_from_dict,
+)
 from distillation.training.run_folder import load_run
 from distillation.training.train import train, until_signalled
 from edge_tracker.errors import CheckpointError, DatasetError
@@ -53,7 +60,7 @@ def save(network: torch.nn.Module, path: Path) -> Path:
 def test_an_interrupted_and_resumed_run_gives_the_same_weights_bit_for_bit(
     images: Path, tmp_path: Path
 ) -> None:
-    data = {"synthetic": images}
+    data: dict[SourceKind, Path] = {"synthetic": images}
     whole = train(RESUMABLE, data, tmp_path / "whole", workers=0)
     half = train(RESUMABLE, data, tmp_path / "parts", workers=0, stop_at_step=3)
     assert torch.load(half, weights_only=True)["step"] == 3
@@ -108,7 +115,7 @@ def test_blocks_that_faded_out_are_not_in_the_checkpoint(images: Path, tmp_path:
     recipe = replace(
         DISTIL, removed_blocks=(0, 2), prune_steps=2, feature_pairs=((1, 1), (3, 3)), steps=3
     )
-    data = {"synthetic": images}
+    data: dict[SourceKind, Path] = {"synthetic": images}
     checkpoint = train(recipe, data, tmp_path / "run", initial=teacher, teacher=teacher, workers=0)
     assert load_network(checkpoint).spec == SPEC
     start, end = weights(teacher), weights(checkpoint)
@@ -119,7 +126,7 @@ def test_blocks_that_faded_out_are_not_in_the_checkpoint(images: Path, tmp_path:
 
 
 def test_the_chain_from_a_corner_teacher_to_a_score_head(images: Path, tmp_path: Path) -> None:
-    data = {"synthetic": images}
+    data: dict[SourceKind, Path] = {"synthetic": images}
     deep = replace(SPEC, depth=4)
     boxes = LossWeights()
     teacher = train(
@@ -197,7 +204,7 @@ def test_a_stopped_run_saves_its_step_and_says_so(
 
 
 def test_a_longer_run_goes_on_and_another_recipe_is_refused(images: Path, tmp_path: Path) -> None:
-    data = {"synthetic": images}
+    data: dict[SourceKind, Path] = {"synthetic": images}
     recipe = replace(RECIPE, steps=1)
     train(recipe, data, tmp_path, workers=0)
     longer = train(replace(recipe, steps=2), data, tmp_path, workers=0)
@@ -241,14 +248,14 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED.keys())
 def test_what_does_not_fit_is_refused_before_anything_is_written(
-    case: tuple[Recipe, dict[str, str], object, object, type[Exception], str], tmp_path: Path
+    case: tuple[Recipe, dict[SourceKind, str], Any, Any, type[Exception], str], tmp_path: Path
 ) -> None:
     recipe, folders, initial_spec, teacher_spec, error, message = case
-    paths = {
+    paths: dict[str, Any] = {
         name: None if spec is None else save(lively_network(spec), tmp_path / f"{name}.pth.tar")
         for name, spec in (("initial", initial_spec), ("teacher", teacher_spec))
     }
-    data = {kind: tmp_path / folder for kind, folder in folders.items()}
+    data: dict[SourceKind, Path] = {kind: tmp_path / folder for kind, folder in folders.items()}
     with pytest.raises(error, match=message):
         train(recipe, data, tmp_path / "run", **paths, workers=0)
     assert not (tmp_path / "run").exists()

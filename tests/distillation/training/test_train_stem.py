@@ -15,9 +15,16 @@ import torch
 
 from distillation.data.batches import Batches
 from distillation.data.opening import open_source
+from distillation.data.sample import SampleSource
 from distillation.networks.building import build_teacher, build_trained
 from distillation.networks.stem_features import StemFeatures
-from distillation.recipes.recipe import Recipe, RecipeError, recipe_from_dict, recipe_to_dict
+from distillation.recipes.recipe import (
+    Recipe,
+    RecipeError,
+    SourceKind,
+    recipe_from_dict,
+    recipe_to_dict,
+)
 from distillation.training.objective import Objective, pretrained_stem
 from distillation.training.train import train
 from edge_tracker.bundle.spec import ConvStem, StemStage
@@ -54,7 +61,7 @@ TUNED = replace(FROZEN, name="tuned stem", frozen_stem=False, learning_rate_stem
 
 
 @pytest.fixture(scope="module")
-def data(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def data(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[SourceKind, Path]:
     tracks = write_tracks(tmp_path_factory.mktemp("tracks"), tracks=6)
     return {"synthetic": images, "tracks": tracks}
 
@@ -79,7 +86,7 @@ def differing(a: Path, b: Path) -> list[str]:
 
 @pytest.mark.parametrize("recipe", [FROZEN, TUNED], ids=["frozen", "tuned"])
 def test_an_interrupted_and_resumed_run_gives_the_same_weights_bit_for_bit(
-    recipe: Recipe, data: dict[str, Path], start: Path, tmp_path: Path
+    recipe: Recipe, data: dict[SourceKind, Path], start: Path, tmp_path: Path
 ) -> None:
     whole = train(recipe, data, tmp_path / "whole", initial=start, workers=0)
     train(recipe, data, tmp_path / "parts", initial=start, workers=0, stop_at_step=2)
@@ -88,7 +95,7 @@ def test_an_interrupted_and_resumed_run_gives_the_same_weights_bit_for_bit(
 
 
 def test_a_frozen_stem_stays_and_its_projection_learns(
-    data: dict[str, Path], start: Path, tmp_path: Path
+    data: dict[SourceKind, Path], start: Path, tmp_path: Path
 ) -> None:
     trained = train(FROZEN, data, tmp_path / "run", initial=start, workers=0)
     stem = pretrained_stem(load_network(start))
@@ -99,7 +106,7 @@ def test_a_frozen_stem_stays_and_its_projection_learns(
 
 
 def test_an_unfrozen_stem_learns_and_its_statistics_stay(
-    data: dict[str, Path], start: Path, tmp_path: Path
+    data: dict[SourceKind, Path], start: Path, tmp_path: Path
 ) -> None:
     trained = train(TUNED, data, tmp_path / "run", initial=start, workers=0)
     changed = set(differing(start, trained))
@@ -107,12 +114,14 @@ def test_an_unfrozen_stem_learns_and_its_statistics_stay(
     assert not [name for name in changed if "running" in name]
 
 
-def test_losses_of_features_are_those_of_the_images(data: dict[str, Path], start: Path) -> None:
+def test_losses_of_features_are_those_of_the_images(
+    data: dict[SourceKind, Path], start: Path
+) -> None:
     network = build_trained(FROZEN, start)
     embedding = network.backbone.patch_embed
     assert isinstance(embedding, StemEmbed)
 
-    def source() -> object:
+    def source() -> SampleSource:
         return open_source(FROZEN, data, "train")
 
     features = StemFeatures(embedding, {SPEC.template_size_px, SPEC.search_size_px})
@@ -170,7 +179,7 @@ def test_a_patch_embedding_cannot_start_a_stem(tmp_path: Path) -> None:
 
 
 def test_sigterm_to_the_whole_group_saves_as_ctrl_c_does(
-    data: dict[str, Path], start: Path, tmp_path: Path
+    data: dict[SourceKind, Path], start: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     call = (

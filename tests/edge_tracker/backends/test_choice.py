@@ -16,6 +16,7 @@ import pytest
 
 from edge_tracker import BackendUnavailable, EdgeTracker, open_bundle
 from edge_tracker.backends.choice import Graphs, open_graphs
+from edge_tracker.backends.openvino import OpenVinoGraph
 from edge_tracker.bundle.manifest import MANIFEST
 from edge_tracker.bundle.opening import Bundle, sha256_of
 from edge_tracker.rules.boxes import box_iou
@@ -70,8 +71,9 @@ def test_backends_agree_on_the_trajectory_of_a_rendered_clip(
     clip = list(render_clip(frames=50))
     boxes = {}
     for backend in BACKENDS:
-        options = {"backend": backend, "num_threads": 2, "cache_dir": cache_dir}
-        with EdgeTracker(trained_or_lively_bundle, **options) as tracker:
+        with EdgeTracker(
+            trained_or_lively_bundle, backend=backend, num_threads=2, cache_dir=cache_dir
+        ) as tracker:
             tracker.init(clip[0].image, clip[0].box)
             boxes[backend] = [tracker.update(frame.image).box for frame in clip[1:]]
     for openvino_box, reference_box in zip(*boxes.values(), strict=True):
@@ -122,7 +124,8 @@ class Recorder:
     """A search graph that remembers which template_kv it was handed."""
 
     def __init__(self, graph: Any) -> None:
-        self.graph, self.seen = graph, []
+        self.graph = graph
+        self.seen: list[Any] = []
 
     def run(self, inputs: Any) -> Any:
         self.seen.append(inputs["template_kv"])
@@ -138,6 +141,7 @@ def test_template_kv_stays_in_openvino_s_own_memory_between_frames(
     tracker = EdgeTracker(nano_bundle, backend="openvino", cache_dir=cache_dir, num_threads=2)
     recorder = Recorder(tracker._graphs.search)
     template_graph = tracker._graphs.template
+    assert isinstance(template_graph, OpenVinoGraph)
     object.__setattr__(tracker._graphs, "search", recorder)
     clip = list(render_clip(frames=4))
     tracker.init(clip[0].image, clip[0].box)

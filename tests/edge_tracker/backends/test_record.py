@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,7 +64,11 @@ def test_doctor_lists_it_and_its_packages() -> None:
 def test_bench_measures_it_and_compares_versions_of_its_packages(
     nano_bundle: Bundle, cache_dir: Path
 ) -> None:
-    settings = {"backends": ["toaster"], "precisions": ["fp32"], "cache_dir": cache_dir}
+    settings: dict[str, Any] = {
+        "backends": ["toaster"],
+        "precisions": ["fp32"],
+        "cache_dir": cache_dir,
+    }
     report = benchmark(nano_bundle, iterations=3, cold_starts=0, **settings)
     (measured,) = report.artefacts
     assert (measured.backend, measured.device) == ("toaster", "TOASTER")

@@ -78,7 +78,7 @@ def test_int8_needs_options_in_python_too(tiny_checkpoint: Path, tmp_path: Path)
 def test_without_nncf_convert_says_what_to_install(tiny_checkpoint: Path, tmp_path: Path) -> None:
     finished = run_as_program(
         *("convert", str(tiny_checkpoint), "-o", str(tmp_path / "b")),
-        *("--precision", "fp32,int8", "--calibration", str(tmp_path)),
+        *("--precision", "fp32,int8", "--calibration", str(tmp_path / "clips")),
         prelude="sys.modules['nncf'] = None",
     )
     assert finished.returncode == 1

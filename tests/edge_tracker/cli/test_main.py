@@ -136,14 +136,15 @@ def test_track_writes_boxes_video_and_summary(bundle: Path, clip: Path, tmp_path
 def test_track_reads_a_folder_of_images(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    frames, boxes = tmp_path / "frames", tmp_path / "boxes.csv"
+    frames.mkdir()
     for index in (1, 2, 10):
-        cv2.imwrite(str(tmp_path / f"{index}.png"), np.full((100, 120, 3), index, np.uint8))
-    boxes = tmp_path / "boxes.csv"
-    assert main(["track", str(bundle), str(tmp_path), "--box", BOX, "--csv", str(boxes)]) == 0
+        cv2.imwrite(str(frames / f"{index}.png"), np.full((100, 120, 3), index, np.uint8))
+    arguments = ("track", str(bundle), str(frames), "--box", BOX, "--csv", str(boxes))
+    assert main(arguments) == 0
     assert len(boxes.read_text().splitlines()) == 1 + 3
-    (tmp_path / "2.png").write_bytes(b"")
+    (frames / "2.png").write_bytes(b"")
     before = boxes.read_text()
-    arguments = ("track", str(bundle), str(tmp_path), "--box", BOX, "--csv", str(boxes))
     assert "2.png cannot be decoded" in fails(capsys, *arguments)
     assert boxes.read_text() == before
 
@@ -489,7 +490,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     script = (
-        "import sys, edge_tracker.cli.main as cli; cli._parser().format_help()\n"
+        "import sys, edge_tracker.cli.main as cli; cli.make_parser().format_help()\n"
         "heavy = {'numpy', 'cv2', 'rich', 'torch', 'openvino', 'onnxruntime'}\n"
         "sys.exit(len(heavy & {*sys.modules}))"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,7 @@ def test_clipping_at_each_border_of_an_80_by_100_frame(box: Box, clipped: Box) -
 @pytest.mark.parametrize(
     "box", [(1, 2, 3, 4), [1.0, 2.0, 3.0, 4.0], np.array([1, 2, 3, 4]), iter((1, 2, 3, 4))]
 )
-def test_user_s_box_may_be_any_four_numbers(box: object) -> None:
+def test_user_s_box_may_be_any_four_numbers(box: Any) -> None:
     assert checked_box(box, 100, 100) == (1.0, 2.0, 3.0, 4.0)
 
 
@@ -115,7 +116,7 @@ def test_user_s_box_may_be_any_four_numbers(box: object) -> None:
         ((1, 2, 3, 4j), TypeError, "expected four numbers"),
     ],
 )
-def test_what_is_no_box_is_refused_by_name(box: object, error: type[Exception], says: str) -> None:
+def test_what_is_no_box_is_refused_by_name(box: Any, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         checked_box(box, 80, 100)
 

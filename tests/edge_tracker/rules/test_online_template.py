@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,7 +30,7 @@ def follow(scores: list[float], interval: int) -> list[tuple[int, bool]]:
     template = OnlineTemplate(crop_of(INITIAL), interval, threshold=0.5)
     seen = []
     for frame, score in enumerate(scores, start=1):
-        changed = template.observe(score, lambda frame=frame: crop_of(frame))
+        changed = template.observe(score, partial(crop_of, frame))
         seen.append((frame_of(template.current), changed))
     return seen
 
@@ -85,9 +87,14 @@ def test_interval_of_three_frames(scores: list[float], templates: list[int]) -> 
 
 def test_only_the_best_so_far_is_cropped() -> None:
     cropped = []
+
+    def crop(frame: int) -> Image:
+        cropped.append(frame)
+        return crop_of(frame)
+
     template = OnlineTemplate(crop_of(INITIAL), interval=10, threshold=0.5)
     for frame, score in enumerate([0.4, 0.6, 0.6, 0.55, 0.7, 0.2], start=1):
-        template.observe(score, lambda frame=frame: cropped.append(frame) or crop_of(frame))
+        template.observe(score, partial(crop, frame))
     assert cropped == [2, 5]
 
 

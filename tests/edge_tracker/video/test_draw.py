@@ -24,7 +24,7 @@ def plain(height_px: int, width_px: int, grey: int) -> np.ndarray:
 
 
 def near(image: np.ndarray, colour: tuple[int, int, int], tolerance: int = 40) -> np.ndarray:
-    return (np.abs(image.astype(int) - colour) <= tolerance).all(axis=2)
+    return np.all(np.abs(image.astype(int) - colour) <= tolerance, axis=2)
 
 
 def test_the_frame_itself_is_left_alone() -> None:

@@ -125,7 +125,7 @@ def test_what_cannot_be_opened_is_named_with_a_remedy(tmp_path: Path) -> None:
     text = tmp_path / "notes.mp4"
     text.write_text("not a video")
     (tmp_path / "sequence" / "img").mkdir(parents=True)
-    cases = [
+    cases: list[tuple[str | Path | int, str]] = [
         (tmp_path / "absent.mp4", r"absent\.mp4 does not exist.*camera index"),
         (text, r"notes\.mp4 cannot be opened.*ffmpeg"),
         (tmp_path / "sequence" / "img", r"img holds no images \(\.bmp"),

@@ -26,7 +26,7 @@ from edge_tracker.measure.bench.report import (
 )
 from edge_tracker.measure.doctor import Diagnosis, Package
 from edge_tracker.measure.parity import LIMITS
-from edge_tracker.measure.verify import ArtefactVerification
+from edge_tracker.measure.verify import ArtefactVerification, Status
 
 QUIET = MachineState(
     governors=("performance",),
@@ -45,7 +45,7 @@ def measured(
     name: str,
     p50_ms: float,
     *,
-    status: str | None = "passed",
+    status: Status | None = "passed",
     updates: int = 600,
     rounds_ms: Sequence[float] = (),
     unaccounted: float = 0.0,
@@ -100,7 +100,7 @@ def measured(
     ],
 )
 def test_the_fastest_that_is_right_is_recommended(
-    artefacts: list[tuple[str, float, str | None]], best: str | None, words: str
+    artefacts: list[tuple[str, float, Status | None]], best: str | None, words: str
 ) -> None:
     chosen = recommend([measured(name, ms, status=status) for name, ms, status in artefacts], ())
     assert chosen.artefact == best

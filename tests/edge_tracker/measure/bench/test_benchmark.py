@@ -30,14 +30,14 @@ from edge_tracker.measure.bench.rounds import COPIES, ROUND_FRAMES
 from edge_tracker.measure.bench.tables import tables_of
 from edge_tracker.measure.doctor import Diagnosis, diagnose
 from edge_tracker.measure.parity import LIMITS
-from edge_tracker.measure.verify import ArtefactVerification, Verification
+from edge_tracker.measure.verify import ArtefactVerification, Status, Verification
 from tests.helpers.fake_graphs import bundle_without_files
 from tests.helpers.slow_networks import FakeClock, SlowNetwork
 
 FORMATS = {"fast": ("openvino", "fp16"), "slow": ("onnx", "fp32"), "broken": ("openvino", "int8")}
 
 
-def verified(artefact: Artefact, status: str = "passed") -> ArtefactVerification:
+def verified(artefact: Artefact, status: Status = "passed") -> ArtefactVerification:
     return ArtefactVerification(
         artefact=artefact.name,
         backend=backend_of(artefact),
@@ -61,7 +61,7 @@ class FakeBench:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = FakeClock()
         self.networks: dict[tuple[str, str], SlowNetwork | Exception] = {}
-        self.statuses: dict[str, str] = {}
+        self.statuses: dict[str, Status] = {}
         self.turns: list[str] = []
         monkeypatch.setattr(tracker, "open_graphs", self._open)
         monkeypatch.setattr(bench, "verify", self._verify)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -103,19 +104,19 @@ def test_cpu_seconds(tmp_path: Path) -> None:
 
 
 def test_power_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     assert read_power_mode() is None
-    monkeypatch.setattr(machine.shutil, "which", lambda name: f"/usr/sbin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/sbin/{name}")
     answer = subprocess.CompletedProcess((), 0, "NV Power Mode: MAXN_SUPER\n2\n", "")
-    monkeypatch.setattr(machine.subprocess, "run", lambda *a, **k: answer)
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: answer)
     assert read_power_mode() == "MAXN_SUPER"
 
 
 def test_an_nvidia_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = read_state(tmp_path)
-    monkeypatch.setattr(machine.shutil, "which", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     assert with_nvidia_smi(state) == state
-    monkeypatch.setattr(machine.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     answers = iter(["41, 68.50, 1980\n39, 70.1, 1410\n", "41, [N/A], 1980\n", ""])
     monkeypatch.setattr(machine, "_answer_of", lambda command: next(answers))
     card = with_nvidia_smi(state)

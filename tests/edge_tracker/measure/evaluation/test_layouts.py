@@ -79,6 +79,11 @@ def make_plain(root: Path) -> None:
     )
 
 
+def remove_files(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
 MAKERS = {
     "otb": make_otb,
     "lasot": make_lasot,
@@ -99,7 +104,7 @@ def test_each_layout_is_recognised_and_its_boxes_count_from_zero(
     (found,) = find_sequences(tmp_path)
     assert found.layout == layout
     sequence = read_sequence(found)
-    assert sequence.first_box == (10, 5, 8, 4)
+    assert list(sequence.first_box) == [10, 5, 8, 4]
     assert len(sequence.frames) == len(sequence.truth_xywh)
     assert [found] == find_sequences(tmp_path, layout)
 
@@ -269,7 +274,7 @@ DAMAGES: dict[str, tuple[Callable[[SequenceFolder], object], str]] = {
     "empty file": (lambda s: s.truth.write_text("\n"), "is empty"),
     "no file": (lambda s: s.truth.unlink(), "is missing"),
     "binary file": (lambda s: s.truth.write_bytes(b"\xff\xfe\x00"), "cannot be read"),
-    "no images": (lambda s: [path.unlink() for path in s.images.iterdir()], "holds no images"),
+    "no images": (lambda s: remove_files(s.images), "holds no images"),
     "never seen again": (
         lambda s: write_lines(s.truth, [LINES[0], "0,0,0,0", "0,0,0,0", "0,0,0,0"]),
         "in no frame after the first",

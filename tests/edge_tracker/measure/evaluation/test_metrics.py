@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -181,7 +182,7 @@ class TinyDataset:
         meta = {"resolution": str(self._resolution), "cover": np.ones(len(truth))}
         return ([], truth.copy(), meta) if self.return_meta else ([], truth.copy())
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[object, ...]]:
         return (self[index] for index in range(len(self)))
 
 
