@@ -101,7 +101,8 @@ def test_a_program_that_knows_only_openvino_opens_every_ir(
     bundle: Bundle = request.getfixturevalue(kind)
     folders = sorted({xml.parent for xml in bundle.path.rglob("*.xml")})
     assert len(folders) == 2
-    command = [sys.executable, "-I", "-c", PLAIN_READER, bundle.path / "golden.npz", *folders]
+    command = [sys.executable, "-I", "-c", PLAIN_READER]
+    command += [str(path) for path in (bundle.path / "golden.npz", *folders)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
 

@@ -15,7 +15,9 @@ import pytest
 
 from edge_tracker import Bundle, EdgeTracker
 from edge_tracker.options import TrackerOptions
+from edge_tracker.rules.boxes import Box
 from edge_tracker.rules.crop import crop_square
+from edge_tracker.video.frames import read_image
 from edge_tracker.video.rendered_clip import render_clip
 from examples import without_package
 from tests.helpers.places import REPOSITORY, SHARED
@@ -28,7 +30,7 @@ SEQUENCES = [
 SAME_PX = 1e-9
 
 
-def same_boxes(bundle: Path, frames: list[np.ndarray], first_box: tuple[float, ...]) -> None:
+def same_boxes(bundle: Path, frames: list[np.ndarray], first_box: Box) -> None:
     plain = without_package.Tracker(bundle)
     plain.init(frames[0], first_box)
     with EdgeTracker(bundle, backend="onnxruntime") as tracker:
@@ -136,9 +138,9 @@ def test_crops_are_equal_at_every_border(
 @pytest.mark.parametrize("sequence", SEQUENCES, ids=lambda folder: folder.name)
 def test_boxes_are_the_trackers_on_real_video(trained_bundle: Bundle, sequence: Path) -> None:
     images = sorted((sequence / "img").glob("*.jpg"))[:60]
-    first_box = np.loadtxt(sequence / "groundtruth.txt", delimiter=",")[0]
-    frames = [cv2.imread(str(path)) for path in images]
-    same_boxes(trained_bundle.path, frames, tuple(first_box.tolist()))
+    x, y, w, h = np.loadtxt(sequence / "groundtruth.txt", delimiter=",")[0].tolist()
+    frames = [read_image(path) for path in images]
+    same_boxes(trained_bundle.path, frames, (x, y, w, h))
 
 
 def test_the_program_prints_a_line_per_frame(

@@ -133,8 +133,7 @@ def test_models_compiled_for_other_settings_are_apart(nano_bundle: Bundle, tmp_p
     pytest.importorskip("openvino", reason="needs edge-tracker[openvino]")
     cache = tmp_path / "cache"
     for threads in (1, 2, 1):
-        options = {"backend": "openvino", "num_threads": threads, "cache_dir": cache}
-        EdgeTracker(nano_bundle, **options).close()
+        EdgeTracker(nano_bundle, backend="openvino", num_threads=threads, cache_dir=cache).close()
     assert len(list(cache.iterdir())) == 4
 
 

@@ -58,7 +58,9 @@ def test_rows_are_the_given_box_and_then_the_trackers_results(
     tracker.init(frames[0], BOX)
     expected = [tracker.update(frame) for frame in frames[1:]]
 
-    summary = track_video(tracker, recorded(frames, tmp_path), BOX, csv_path=tmp_path / "b.csv")
+    summary = track_video(
+        tracker, recorded(frames, tmp_path / "clip"), BOX, csv_path=tmp_path / "b.csv"
+    )
 
     with (tmp_path / "b.csv").open(newline="") as file:
         header, first, *rows = csv.reader(file)
@@ -74,7 +76,7 @@ def test_rows_are_the_given_box_and_then_the_trackers_results(
 
 
 def test_times_are_of_the_updates(tracker: EdgeTracker, tmp_path: Path) -> None:
-    summary = track_video(tracker, recorded(noise(12), tmp_path), BOX)
+    summary = track_video(tracker, recorded(noise(12), tmp_path / "clip"), BOX)
     assert summary.update_ms_median is not None
     assert summary.update_ms_p95 is not None
     assert summary.update_fps is not None
@@ -89,7 +91,9 @@ def test_lost_frames_are_counted_and_marked(
         TrackResult((10, 20, 30, 40), score, score > 0.5, (1, 2, 3, 4)) for score in (0.9, 0.2, 0.1)
     )
     monkeypatch.setattr(EdgeTracker, "update", lambda tracker, frame: next(results))
-    summary = track_video(tracker, recorded(noise(4), tmp_path), BOX, csv_path=tmp_path / "b.csv")
+    summary = track_video(
+        tracker, recorded(noise(4), tmp_path / "clip"), BOX, csv_path=tmp_path / "b.csv"
+    )
     assert summary.frames_lost == 2
     assert summary.mean_score == pytest.approx(0.4)
     last = (tmp_path / "b.csv").read_text().splitlines()[-1]
@@ -108,7 +112,7 @@ def test_the_video_shows_every_frame_annotated(tracker: EdgeTracker, tmp_path: P
 
 
 def test_a_single_frame_has_no_times(tracker: EdgeTracker, tmp_path: Path) -> None:
-    summary = track_video(tracker, recorded(noise(1), tmp_path), BOX)
+    summary = track_video(tracker, recorded(noise(1), tmp_path / "clip"), BOX)
     assert summary.frames == 1
     assert summary.update_fps is summary.update_ms_median is summary.mean_score is None
 
@@ -120,7 +124,7 @@ def test_frames_may_change_size(tracker: EdgeTracker, tmp_path: Path) -> None:
 
 
 def test_an_early_end_is_reported(tracker: EdgeTracker, tmp_path: Path) -> None:
-    summary = track_video(tracker, recorded(noise(3), tmp_path, announced=10), BOX)
+    summary = track_video(tracker, recorded(noise(3), tmp_path / "clip", announced=10), BOX)
     assert summary.ended == "clip ended after 3 of 10 frames"
     assert track_video(tracker, live(noise(3)), BOX).ended == "camera 0 ended after 3 frames"
 
