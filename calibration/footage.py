@@ -122,7 +122,9 @@ def _read_boxes(path: Path) -> list[Box]:
     try:
         lines = read_box_lines(path)
     except (OSError, UnicodeError) as error:
-        raise CalibrationError(f"{path} cannot be read: {error}") from error
+        raise CalibrationError(
+            f"{path} cannot be read ({error}): expected x,y,width,height in pixels, as text"
+        ) from error
     boxes: list[Box] = []
     for number, line in enumerate(lines):
         if not line.strip():

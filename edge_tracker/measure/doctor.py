@@ -125,7 +125,7 @@ def overwritten_modules() -> tuple[str, ...]:
     """
     packages = packages_of_interest()
     found = {
-        module: [name for name in packages[module] if _version(name) is not None]
+        module: [name for name in packages.get(module, ()) if _version(name) is not None]
         for module in BROUGHT_BY_ONE
     }
     return tuple(
