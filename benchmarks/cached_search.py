@@ -1,7 +1,7 @@
-"""What cutting the network buys: the search graph with cached template tokens against one uncut
+"""What cutting the network buys: the search graph with cached template tokens against one whole
 graph.
 
-The uncut graph takes both templates on every frame, as ONNX exports of this network usually do.
+The whole graph takes both templates on every frame, as ONNX exports of this network usually do.
 Same weights (random), same backend, same threads, in turn. Also what `update()` costs beyond its
 search graph.
 
@@ -24,7 +24,7 @@ import openvino as ov
 import torch
 
 from benchmarks.interleaved import median_difference, median_ratio, time_in_turn
-from benchmarks.whole_network import export_uncut
+from benchmarks.whole_network import export_whole
 from converters.convert import convert_checkpoint
 from edge_tracker import EdgeTracker
 from edge_tracker.backends.choice import open_graphs
@@ -35,10 +35,10 @@ from mixformerv2.model import MixFormerV2
 FRAME_WIDTH, FRAME_HEIGHT = 640, 480
 
 
-def compile_uncut(network: MixFormerV2, folder: Path) -> ov.InferRequest:
-    onnx.save(export_uncut(network), folder / "uncut.onnx")
+def compile_whole(network: MixFormerV2, folder: Path) -> ov.InferRequest:
+    onnx.save(export_whole(network), folder / "whole.onnx")
     core = openvino_core()
-    ir = core.read_model(folder / "uncut.onnx")
+    ir = core.read_model(folder / "whole.onnx")
     ir.reshape({port.any_name: [1, *list(port.partial_shape)[1:]] for port in ir.inputs})
     config = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     return core.compile_model(ir, "CPU", config).create_infer_request()
@@ -63,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         bundle = convert_checkpoint(
             folder / "random.pth.tar", folder / "bundle", precisions=("fp32",)
         )
-        uncut = compile_uncut(network, folder)
-        uncut.get_tensor("templates").data[...] = 128
-        uncut.get_tensor("search").data[...] = 128
+        whole = compile_whole(network, folder)
+        whole.get_tensor("templates").data[...] = 128
+        whole.get_tensor("search").data[...] = 128
         options: dict[str, Any] = {"backend": "openvino", "cache_dir": folder / "cache"}
         graphs = open_graphs(bundle, **options)
         templates = np.full((1, 2, spec.template_size_px, spec.template_size_px, 3), 128, np.uint8)
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             tracker.init(frame, (280, 200, 80, 80))
             times_ms = time_in_turn(
                 {
-                    "uncut": uncut.infer,
+                    "whole": whole.infer,
                     "search": lambda: graphs.search.run(inputs),
                     "update": lambda: tracker.update(frame),
                 },
@@ -90,13 +90,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def print_report(geometry: str, times_ms: dict[str, list[float]]) -> None:
     median_ms = {name: statistics.median(values) for name, values in times_ms.items()}
-    ratio = median_ratio(times_ms["uncut"], times_ms["search"])
+    ratio = median_ratio(times_ms["whole"], times_ms["search"])
     beyond_ms = median_difference(times_ms["update"], times_ms["search"])
     rows = [
-        ("uncut graph, both templates every frame", f"{median_ms['uncut']:.2f} ms median"),
+        ("whole graph, both templates every frame", f"{median_ms['whole']:.2f} ms median"),
         ("search graph, cached template tokens", f"{median_ms['search']:.2f} ms median"),
         (f"update() on {FRAME_WIDTH}x{FRAME_HEIGHT}", f"{median_ms['update']:.2f} ms median"),
-        ("uncut / search", f"{ratio:.2f}"),
+        ("whole / search", f"{ratio:.2f}"),
         ("update() - search", f"{beyond_ms:.2f} ms"),
     ]
     print(f"{geometry}, random weights, OpenVINO {ov.__version__.split('-')[0]} on CPU")

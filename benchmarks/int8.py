@@ -1,7 +1,7 @@
-"""What int8 buys in OpenVINO, against fp32 and against the network as it was, uncut.
+"""What int8 buys in OpenVINO, against fp32 and against the network as it was, whole.
 
 Same weights (random), same threads, in turn: the search graph in int8 and fp32, `update()` in int8,
-and the uncut network in ONNX Runtime and in PyTorch, both fp32. Accuracy is another question:
+and the whole network in ONNX Runtime and in PyTorch, both fp32. Accuracy is another question:
 see docs/quantization.md.
 
     python -m benchmarks.int8 [--geometry small|base|nano] [--rounds 60] [--threads 2]
@@ -22,7 +22,7 @@ import openvino as ov
 import torch
 
 from benchmarks.interleaved import median_ratio, time_in_turn
-from benchmarks.whole_network import export_uncut
+from benchmarks.whole_network import export_whole
 from calibration.quantise import quantise_openvino
 from calibration.samples import CalibrationSamples
 from converters.convert import convert_checkpoint
@@ -34,7 +34,7 @@ from edge_tracker.options import TrackerOptions
 from edge_tracker.video.rendered_clip import render_clip
 from mixformerv2.geometries import GEOMETRIES
 from mixformerv2.model import MixFormerV2
-from mixformerv2.pytorch_tracker import UncutTracker
+from mixformerv2.pytorch_tracker import PyTorchTracker
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -78,12 +78,12 @@ def measure(
     golden = load_golden(bundle)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
-    uncut = ort.InferenceSession(
-        export_uncut(network).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    whole = ort.InferenceSession(
+        export_whole(network).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    whole = {"templates": golden.templates[:1], "search": golden.search[:1]}
+    whole_feed = {"templates": golden.templates[:1], "search": golden.search[:1]}
     frames = list(render_clip(8))
-    pytorch = UncutTracker(network, TrackerOptions(update_interval=0))
+    pytorch = PyTorchTracker(network, TrackerOptions(update_interval=0))
     pytorch.init(frames[0].image, frames[0].box)
     placement: dict[str, Any] = {
         "backend": "openvino",
@@ -107,7 +107,7 @@ def measure(
         times_ms = time_in_turn(
             {
                 "pytorch": lambda: pytorch.update(frames[1].image),
-                "onnxruntime": lambda: uncut.run(None, whole),
+                "onnxruntime": lambda: whole.run(None, whole_feed),
                 "fp32": lambda: pairs["fp32"].search.run(feeds["fp32"]),
                 "int8": lambda: pairs["int8"].search.run(feeds["int8"]),
                 "update": lambda: tracker.update(frames[1].image),
@@ -121,8 +121,8 @@ def measure(
 
 def print_report(geometry: str, threads: int, times_ms: dict[str, list[float]]) -> None:
     rows = [
-        ("uncut update(), PyTorch fp32", "pytorch"),
-        ("uncut graph, ONNX Runtime fp32", "onnxruntime"),
+        ("update(), PyTorch, whole network, fp32", "pytorch"),
+        ("whole graph, ONNX Runtime fp32", "onnxruntime"),
         ("search graph, OpenVINO fp32", "fp32"),
         ("search graph, OpenVINO int8", "int8"),
         ("update(), OpenVINO int8", "update"),
@@ -130,13 +130,13 @@ def print_report(geometry: str, threads: int, times_ms: dict[str, list[float]]) 
     version = ov.__version__.split("-")[0]
     print(f"{geometry}, random weights, OpenVINO {version}, {threads} threads, medians")
     for text, name in rows:
-        print(f"  {text:34}{statistics.median(times_ms[name]):8.2f} ms")
+        print(f"  {text:39}{statistics.median(times_ms[name]):8.2f} ms")
     for slow, fast, text in (
         ("fp32", "int8", "search graph, fp32 / int8"),
-        ("onnxruntime", "update", "uncut ONNX Runtime / update()"),
-        ("pytorch", "update", "uncut PyTorch / update()"),
+        ("onnxruntime", "update", "ONNX Runtime, whole network / update()"),
+        ("pytorch", "update", "PyTorch, whole network / update()"),
     ):
-        print(f"  {text:34}{median_ratio(times_ms[slow], times_ms[fast]):8.2f}")
+        print(f"  {text:39}{median_ratio(times_ms[slow], times_ms[fast]):8.2f}")
 
 
 if __name__ == "__main__":

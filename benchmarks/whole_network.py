@@ -12,7 +12,7 @@ from converters.to_onnx import export_graph
 from mixformerv2.model import MixFormerV2
 
 
-class UncutGraph(nn.Module):
+class WholeGraph(nn.Module):
     """The full forward, with the same folded weights, inputs and outputs as the two graphs."""
 
     def __init__(self, folded: MixFormerV2) -> None:
@@ -25,7 +25,7 @@ class UncutGraph(nn.Module):
         return prediction.probabilities()
 
 
-def export_uncut(network: MixFormerV2) -> onnx.ModelProto:
+def export_whole(network: MixFormerV2) -> onnx.ModelProto:
     """templates uint8 (B, 2, Ht, Wt, 3) BGR, search uint8 (B, Hs, Ws, 3) -> edge_probs, score."""
     spec = network.spec
     inputs = {
@@ -34,6 +34,6 @@ def export_uncut(network: MixFormerV2) -> onnx.ModelProto:
         ),
         "search": torch.zeros(2, spec.search_size_px, spec.search_size_px, 3, dtype=torch.uint8),
     }
-    graph = UncutGraph(fold_for_export(network)).eval()
+    graph = WholeGraph(fold_for_export(network)).eval()
     model, _ = onnxsim.simplify(export_graph(graph, inputs, ["edge_probs", "score"]))
     return model

@@ -58,7 +58,7 @@ def record_samples(
 ) -> CalibrationSamples:
     """Track everything in a folder with the bundle's fp32 artefact, and keep what its graphs took.
 
-    folder: see `sources.find_sources`. num_samples: in all, the same number from each source as far
+    folder: see `footage.find_sources`. num_samples: in all, the same number from each source as far
     as it has frames, drawn evenly over its length; memory does not grow with the videos. The same
     seed, folder and bundle give the same samples. on_progress: called before each source with its
     number, how many there are, and its name. A source that cannot be used is left out with a

@@ -50,7 +50,7 @@ class CalibrationSamples:
         if sizes != (spec.template_size_px, spec.search_size_px):
             raise CalibrationError(
                 f"calibration samples {origin} have templates of {sizes[0]} px and search crops of "
-                f"{sizes[1]} px, the network takes {spec.template_size_px} and "
+                f"{sizes[1]} px, but the network takes {spec.template_size_px} and "
                 f"{spec.search_size_px}: record samples with a bundle of this network"
             )
 

@@ -135,8 +135,8 @@ def _not_recorded(
     unseen = [judge for judge in judges if judge.name not in recorded]
     if not unseen:
         raise CalibrationError(
-            f"samples are from every sequence of {dataset} ({len(judges)}): int8 is judged on "
-            "others, name a data set of them with --judge-on"
+            f"samples were recorded from every sequence of {dataset} ({len(judges)}): int8 is "
+            "judged on others, name a data set of them with --judge-on"
         )
     if len(unseen) < len(judges):
         warnings.warn(

@@ -56,7 +56,7 @@ def convert_checkpoint(
     it by.
 
     Raises CheckpointError for a bad checkpoint, ValueError for unknown targets or precisions or an
-    output that is no bundle, EdgeTrackerError for an artefact that strays too far from PyTorch,
+    output that is not a bundle, EdgeTrackerError for an artefact that strays too far from PyTorch,
     OSError if writing fails, CalibrationError for samples or sequences that cannot be used; then
     `output` is as it was. Raises Int8Refused for int8 artefacts that lose too much; then the bundle
     is there without them.

@@ -172,9 +172,9 @@ class EdgeTracker:
         score = float(outputs["score"][0])
         if not (np.isfinite(score) and np.isfinite(edges.mean).all()):
             raise EdgeTrackerError(
-                f"the network returned score {score} and edges {edges.mean}, which are no numbers: "
-                f"check the {self.choice.precision} artefact on {self.choice.backend}, or use "
-                "another precision"
+                f"the network returned score {score} and edges {edges.mean}, which are not finite "
+                f"numbers: check the {self.choice.precision} artefact on {self.choice.backend}, "
+                "or use another precision"
             )
         box = box_from_edges(edges.mean, target.box, side_px)
         height, width = frame.shape[:2]

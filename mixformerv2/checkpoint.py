@@ -334,7 +334,7 @@ def _square_grid(state: Mapping[str, Tensor], name: str) -> int:
     tokens = _shape(state, name, 3)[1]
     grid = math.isqrt(tokens)
     if grid * grid != tokens:
-        raise CheckpointError(f"tensor {name} has {tokens} tokens, which is no square grid")
+        raise CheckpointError(f"tensor {name} has {tokens} tokens, which is not a square grid")
     return grid
 
 

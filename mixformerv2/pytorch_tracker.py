@@ -23,7 +23,7 @@ from mixformerv2.checkpoint import load_network
 from mixformerv2.model import MixFormerV2
 
 
-class UncutTracker:
+class PyTorchTracker:
     """Tracks with `MixFormerV2.forward`, on the CPU in fp32. Frames are (height, width, 3) uint8
     BGR, boxes x, y, width, height in frame pixels.
     """
@@ -58,8 +58,8 @@ class UncutTracker:
 
 
 @dataclass(frozen=True)
-class UncutContender:
-    """An UncutTracker of a checkpoint, for `edge_tracker.evaluate(peers=[...])`."""
+class PyTorchContender:
+    """A PyTorchTracker of a checkpoint, for `edge_tracker.evaluate(peers=[...])`."""
 
     checkpoint: Path
     options: TrackerOptions
@@ -76,7 +76,7 @@ class UncutContender:
             "options": str(asdict(self.options)),
         }
 
-    def open(self) -> UncutTracker:
+    def open(self) -> PyTorchTracker:
         if self.num_threads is not None:
             torch.set_num_threads(self.num_threads)
-        return UncutTracker(load_network(self.checkpoint), self.options)
+        return PyTorchTracker(load_network(self.checkpoint), self.options)

@@ -96,7 +96,7 @@ def _polygon_mask(line: str, size: tuple[int, int], path: Path) -> tuple[NDArray
         points = np.array(coordinates).reshape(-1, 2) * (size[1], size[0])
     except ValueError as error:
         raise DatasetError(
-            f"{path}: {line[:40]!r} is no polygon; expected a class, then x y pairs in [0, 1]"
+            f"{path}: {line[:40]!r} is not a polygon; expected a class, then x y pairs in [0, 1]"
         ) from error
     mask = np.zeros(size, np.uint8)
     cv2.fillPoly(mask, [np.round(points).astype(np.int32)], 255)

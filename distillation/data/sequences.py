@@ -72,7 +72,7 @@ def _video(kind: SourceKind, root: Path) -> Iterator[TrainingSequence]:
 def _coco(root: Path) -> Iterator[TrainingSequence]:
     annotation_files = sorted(root.glob("annotations/instances_train*.json"))
     if not annotation_files:
-        raise DatasetError(f"data set {root} is no COCO: expected {COCO_LAYOUT}")
+        raise DatasetError(f"data set {root} is not laid out as COCO: expected {COCO_LAYOUT}")
     for file in annotation_files:
         folder = root / file.stem.removeprefix("instances_")
         with reading(f"COCO annotations {file}", "copy the file again", DatasetError):

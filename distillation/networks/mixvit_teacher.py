@@ -111,5 +111,5 @@ def build_mixvit(state: Mapping[str, Tensor], student: ModelSpec) -> MixViT:
     try:
         network.load_state_dict({**state, **positions})
     except RuntimeError as error:
-        raise CheckpointError(f"the teacher is no corner-head MixViT: {error}") from error
+        raise CheckpointError(f"the teacher is not a MixViT with a corner head: {error}") from error
     return network.eval()

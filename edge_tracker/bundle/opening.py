@@ -105,7 +105,7 @@ def open_bundle(path: str | Path) -> Bundle:
             f"make one with: edge-tracker convert CHECKPOINT -o {path}"
         )
     if not (path / MANIFEST).is_file():
-        raise BundleError(f"{path} is no bundle: it has no {MANIFEST}")
+        raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}")
     with reading(f"bundle {path}: {MANIFEST}", _REDO, BundleError):
         manifest = read_json(path / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

@@ -154,7 +154,7 @@ def names_among(choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
         for part in parts:
             if part not in choices:
                 raise argparse.ArgumentTypeError(
-                    f"{part!r} is no choice here: choose from {', '.join(choices)}"
+                    f"{part!r} is not one of the choices: choose from {', '.join(choices)}"
                 )
         return parts
 
@@ -166,7 +166,7 @@ def width_x_height(text: str) -> tuple[int, int]:
     width, separator, height = text.lower().partition("x")
     if not (separator and width.isdecimal() and height.isdecimal()):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no size: expected WxH in pixels, for example 1280x720"
+            f"{text!r} is not a size: expected WxH in pixels, for example 1280x720"
         )
     return int(width), int(height)
 

@@ -63,8 +63,8 @@ def add_parser(subparsers: Subparsers) -> None:
         action="append",
         default=[],
         metavar="KIND:PATH",
-        help="also evaluate nanotrack:FOLDER (OpenCV's TrackerNano) or pytorch:CHECKPOINT (the "
-        "uncut network)",
+        help="also evaluate nanotrack:FOLDER (OpenCV's TrackerNano) or pytorch:CHECKPOINT "
+        "(PyTorch, whole network)",
     )
     parser.add_argument(
         "--camera-fps",
@@ -135,7 +135,7 @@ def _peer(text: str) -> tuple[str, Path]:
     kind, _, path = text.partition(":")
     if kind not in ("nanotrack", "pytorch") or not path:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no peer: expected nanotrack:FOLDER or pytorch:CHECKPOINT"
+            f"{text!r} is not a peer: expected nanotrack:FOLDER or pytorch:CHECKPOINT"
         )
     return kind, Path(path)
 
@@ -149,10 +149,10 @@ def _open_peer(kind: str, path: Path, arguments: argparse.Namespace) -> Contende
     from edge_tracker.errors import BackendUnavailable
 
     try:
-        from mixformerv2.pytorch_tracker import UncutContender
+        from mixformerv2.pytorch_tracker import PyTorchContender
     except ImportError as error:
         raise BackendUnavailable(
             f"--peer pytorch needs the Python package {error.name}: "
             "pip install 'edge-tracker[convert]'"
         ) from error
-    return UncutContender(path, open_bundle(arguments.bundle).tracker_defaults, arguments.threads)
+    return PyTorchContender(path, open_bundle(arguments.bundle).tracker_defaults, arguments.threads)

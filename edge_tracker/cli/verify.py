@@ -32,7 +32,7 @@ def add_parser(subparsers: Subparsers) -> None:
         summary="check that a bundle computes here what PyTorch computed",
         description="Replay the bundle's golden inputs through each of its models that can run "
         "here, compare with PyTorch's outputs, then track a rendered clip and compare the "
-        "trajectory with that of the fp32 model. Fails (1) if a limit is passed or nothing can "
+        "trajectory with that of the fp32 model. Fails (1) if a limit is exceeded or nothing can "
         "run.",
         examples=EXAMPLES,
     )

@@ -43,8 +43,8 @@ def crop_window(box_frame_xywh: Sequence[float], factor: float) -> CropWindow:
 def cut_window(frame: Image, window: CropWindow) -> Image:
     """Pixels of the window, (side, side, 3) uint8; a view of the frame where no padding is needed.
 
-    Outside the frame is black. So is the frame's last column, whenever the window reaches past it,
-    and its last row likewise: the weights were trained with that.
+    Outside the frame is black. So is the frame's last column as soon as the window ends at it or
+    beyond, and its last row likewise: the weights were trained with that.
     """
     height, width = frame.shape[:2]
     x1, y1, side = window

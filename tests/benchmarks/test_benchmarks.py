@@ -37,7 +37,7 @@ def test_ratio_and_difference_are_medians_over_the_rounds() -> None:
 def test_cached_search_prints_its_ratio(capsys: pytest.CaptureFixture[str]) -> None:
     cached_search.main(["--geometry", "nano", "--rounds", "3"])
     printed = capsys.readouterr().out
-    assert "uncut / search" in printed
+    assert "whole / search" in printed
     assert "update() - search" in printed
 
 
@@ -45,7 +45,11 @@ def test_int8_prints_its_three_ratios(capsys: pytest.CaptureFixture[str]) -> Non
     pytest.importorskip("nncf", reason="quantising needs nncf")
     int8.main(["--geometry", "nano", "--rounds", "3", "--threads", "1"])
     printed = capsys.readouterr().out
-    for ratio in ("fp32 / int8", "uncut ONNX Runtime / update()", "uncut PyTorch / update()"):
+    for ratio in (
+        "fp32 / int8",
+        "ONNX Runtime, whole network / update()",
+        "PyTorch, whole network / update()",
+    ):
         assert ratio in printed
 
 

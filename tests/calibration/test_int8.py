@@ -631,7 +631,9 @@ def test_sequences_that_calibrated_do_not_judge(
     samples.save(npz)
     seen = tmp_path / "seen"
     shutil.copytree(annotated_clips / "clip0", seen / "clip0")
-    with pytest.raises(CalibrationError, match=r"samples are from every sequence of .*seen \(1\)"):
+    with pytest.raises(
+        CalibrationError, match=r"samples were recorded from every sequence of .*seen \(1\)"
+    ):
         add(folder, golden, Int8Options(npz, seen))
     options = Int8Options(npz, annotated_clips, max_auc_drop=1.0)
     with pytest.warns(RuntimeWarning, match="2 of 4 sequences of .* do not judge int8"):

@@ -388,7 +388,9 @@ def test_network_that_returns_no_numbers_is_an_error_and_moves_nothing(
     tracker = tracker_of(network)
     tracker.init(frame_number(0), BOX)
     before = tracker.update(frame_number(1))
-    with pytest.raises(EdgeTrackerError, match="are no numbers: check the fp32 artefact on fake"):
+    with pytest.raises(
+        EdgeTrackerError, match="are not finite numbers: check the fp32 artefact on fake"
+    ):
         tracker.update(frame_number(2))
     assert tracker.update(frame_number(1)).box == pytest.approx(before.box, abs=0.5)
 

@@ -435,7 +435,7 @@ def test_tensor_that_decides_the_geometry_is_missed_by_name(
         ("backbone.patch_embed.proj.weight", (64, 4, 16, 16), "4 input channels"),
         ("backbone.patch_embed.proj.weight", (64, 768), "expected 4 non-empty dimensions"),
         ("backbone.patch_embed.proj.weight", (32, 3, 16, 16), "width 32 and 0 heads"),
-        ("backbone.pos_embed_s", (1, 15, 64), "15 tokens, which is no square grid"),
+        ("backbone.pos_embed_s", (1, 15, 64), "15 tokens, which is not a square grid"),
         ("backbone.pos_embed_t", (1, 0, 64), "expected 3 non-empty dimensions"),
     ],
 )

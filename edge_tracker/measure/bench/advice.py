@@ -50,8 +50,8 @@ def recommend(artefacts: Sequence[MeasuredArtefact], warnings: Sequence[str]) ->
         parts.append(f"its box error of {parity.box_px:.2g} px is within the limit")
     if best is not fastest:
         parts.append(
-            f"{fastest.name} is {1 - fastest.update.p50 / best.update.p50:.0%} faster, which is "
-            "within what chance does, and less exact"
+            f"{fastest.name} is {1 - fastest.update.p50 / best.update.p50:.0%} faster, which "
+            "chance alone can do, and less exact"
         )
     slower = [a for a in sound if a not in equals]
     if slower:
@@ -218,7 +218,7 @@ def compare_reports(old: Mapping[str, Any], new: BenchReport) -> Comparison:
         old_versions = {entry["module"]: entry["version"] for entry in old["machine"]["packages"]}
     except Exception as error:  # what is in a wrong place may be of any type
         raise EdgeTrackerError(
-            "the older report is none that bench --json wrote "
+            "the older report was not written by bench --json "
             f"({type(error).__name__}: {short(str(error))})"
         ) from error
     if not ratios:

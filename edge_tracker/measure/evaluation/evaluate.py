@@ -39,9 +39,10 @@ def evaluate(
     jobs: int = 1,
     on_progress: OnProgress = tell_nobody,
 ) -> Evaluation:
-    """Track every sequence of a data set from its first box, and measure.
+    """Track every sequence of a data set from its first box; -> boxes, times and scores of each
+    contender on each sequence, with means over sequences, and what failed.
 
-    layout: see `dataset_layouts.LAYOUTS`; recognised by default. only: names or patterns of
+    layout: see `layouts.LAYOUTS`; recognised by default. only: names or patterns of
     sequences. max_frames: of each sequence, from its start. backends, precisions: each backend in
     each precision is a contender. peers: further ones. They run a sequence in turn, before the next
     sequence.

@@ -82,8 +82,8 @@ def read_sequence(found: SequenceFolder, max_frames: int | None = None) -> Annot
     boxes[~(boxes[:, 2:] > 0).all(axis=1)] = np.nan
     if np.isnan(boxes[0]).any():
         raise DatasetError(
-            f"sequence {found.name}: line 1 of {found.truth} is {lines[0]!r}, no box: one pass "
-            "starts from the first frame's box; begin the sequence where the target is visible"
+            f"sequence {found.name}: line 1 of {found.truth} is {lines[0]!r}, not a box: one "
+            "pass starts from the first frame's box; begin the sequence where the target is visible"
         )
     if not withheld:
         boxes[_absent(found, len(boxes))] = np.nan
@@ -196,6 +196,6 @@ def _flags(found: SequenceFolder, file: Path, frames: int, default: int = 0) -> 
     if len(parts) != frames or not all(re.fullmatch("[0-9]{1,3}", part) for part in parts):
         raise DatasetError(
             f"sequence {found.name}: {file} has {len(parts)} flags for {frames} frames, or some "
-            "that are no whole numbers: copy it again"
+            "that are not whole numbers: copy it again"
         )
     return np.array([int(part) for part in parts])

@@ -73,7 +73,7 @@ def read_results(folder: Path, sequence: AnnotatedSequence) -> Trajectory | None
         boxes = np.loadtxt(boxes_file, delimiter=",", ndmin=2, skiprows=skipped)
         times_s = np.loadtxt(times_file, ndmin=1)
         if not (np.abs(boxes) <= MOST_PX).all() or not ((times_s >= 0) & (times_s < 1e6)).all():
-            raise ValueError("numbers that are no boxes, or no times")
+            raise ValueError("numbers that are not boxes or times")
     boxes[:, :2] -= FIRST_PIXEL[sequence.layout]
     if skipped:
         boxes = np.vstack([sequence.first_box, boxes])

@@ -302,7 +302,7 @@ BROKEN = {
             cv2.imwrite(str(f / "a.jpg"), np.zeros((50, 50, 3), np.uint8)),
             (f / "a.txt").write_text("1 0.1 0.1 0.9\n"),
         ),
-        r"a\.txt: '1 0\.1 0\.1 0\.9' is no polygon",
+        r"a\.txt: '1 0\.1 0\.1 0\.9' is not a polygon",
     ),
     "mask of another size": (
         lambda f: (

@@ -427,7 +427,9 @@ def test_a_choice_that_is_none_is_wrong_usage_and_the_choices_are_named(
 def test_what_runs_each_model_of_a_bundle_is_not_left_to_choice(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "'auto' is no choice here" in usage_error(capsys, *command.split(), "--backend", "auto")
+    assert "'auto' is not one of the choices" in usage_error(
+        capsys, *command.split(), "--backend", "auto"
+    )
 
 
 def test_a_list_of_choices_may_have_spaces_but_no_gaps(

@@ -257,7 +257,7 @@ def test_old_against_new() -> None:
 
 @pytest.mark.parametrize("old", [{}, [], {"artefacts": [{}]}, {"artefacts": None}])
 def test_a_file_that_is_no_report_is_refused(old: Any) -> None:
-    with pytest.raises(EdgeTrackerError, match="is none that bench --json wrote"):
+    with pytest.raises(EdgeTrackerError, match="was not written by bench --json"):
         compare_reports(old, report_of(measured("a/fp32", 4.0)))
 
 

@@ -306,7 +306,7 @@ def test_the_command_and_its_files(
     assert "new / old" in capsys.readouterr().out
     report.write_text("{}")
     assert main(again) == 1
-    assert "is none that bench --json wrote" in capsys.readouterr().err
+    assert "was not written by bench --json" in capsys.readouterr().err
 
 
 def test_the_library_function_has_the_commands_name() -> None:

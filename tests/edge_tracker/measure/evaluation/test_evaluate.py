@@ -363,12 +363,12 @@ def rendered(tmp_path: Path) -> Path:
     return tmp_path / "rendered"
 
 
-def test_uncut_pytorch_follows_the_bundle(
+def test_whole_pytorch_follows_the_bundle(
     nano_bundle: Bundle, nano_checkpoint: Path, rendered: Path
 ) -> None:
-    from mixformerv2.pytorch_tracker import UncutContender
+    from mixformerv2.pytorch_tracker import PyTorchContender
 
-    peer = UncutContender(nano_checkpoint, nano_bundle.tracker_defaults, num_threads=1)
+    peer = PyTorchContender(nano_checkpoint, nano_bundle.tracker_defaults, num_threads=1)
     options: dict[str, Any] = {"backends": ["onnxruntime"], "num_threads": 1}
     evaluation = evaluate(nano_bundle.path, rendered, peers=[peer], **options)
     assert evaluation.contenders == ("onnxruntime-fp32", "pytorch")
