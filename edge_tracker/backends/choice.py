@@ -1,4 +1,4 @@
-"""The choice of what runs the two graphs on this machine."""
+"""The list of backends, where a new one is added, and the choice of one for this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Samples of latency: one tracker timed stage by stage, and a camera played to it."""
+"""Latency: one tracker timed stage by stage, a camera played to it, and percentiles of these."""
 
 from __future__ import annotations
 
