@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from benchmarks.interleaved import median_ratio, time_in_turn
 from edge_tracker import Bundle, open_bundle
-from edge_tracker.backends.choice import BackendChoice, Graphs
+from edge_tracker.backends.graph import BackendChoice, Graphs
 from edge_tracker.backends.openvino import OpenVinoGraph, openvino_core
+from edge_tracker.backends.parity import measure_parity
 from edge_tracker.bundle.goldens import load_golden
-from edge_tracker.measure.parity import measure_parity
 
 
 def main() -> None:
@@ -69,7 +69,7 @@ def compile_in(bundle: Bundle, precision: str, threads: int) -> Graphs:
         model = core.read_model(bundle.path / files.model)
         model.reshape({port.any_name: [1, *list(port.partial_shape)[1:]] for port in model.inputs})
         compiled[name] = OpenVinoGraph(core.compile_model(model, "CPU", config), requests=2)
-    choice = BackendChoice("openvino", "CPU", precision, ())
+    choice = BackendChoice("openvino", "CPU", "fp32", precision, ())
     return Graphs(compiled["template"], compiled["search"], choice)
 
 

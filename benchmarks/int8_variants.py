@@ -30,8 +30,8 @@ from calibration.quantise import HEADS, Feeds, chosen_layers, layer_names
 from calibration.samples import CalibrationSamples, load_samples
 from edge_tracker import open_bundle
 from edge_tracker.backends.openvino import openvino_core
+from edge_tracker.backends.parity import Outputs, differences
 from edge_tracker.bundle.contract import GRAPHS
-from edge_tracker.measure.parity import Outputs, differences
 
 ROUNDS = 60
 FLOAT_TYPE = (

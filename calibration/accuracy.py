@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from calibration.samples import CalibrationSamples
-from edge_tracker.backends.choice import Graphs, backend_of_format, open_graphs
+from edge_tracker.backends.choice import backend_of_format, open_graphs
+from edge_tracker.backends.graph import Graphs
+from edge_tracker.backends.parity import differences, run_cases
 from edge_tracker.bundle.manifest import Int8Accuracy
 from edge_tracker.bundle.opening import open_bundle
 from edge_tracker.errors import CalibrationError
 from edge_tracker.measure.evaluation.evaluate import evaluate
 from edge_tracker.measure.evaluation.metrics import box_overlaps
-from edge_tracker.measure.parity import differences, run_cases
 from edge_tracker.options import OnProgress, tell_nobody
 
 LATENCY_ROUNDS = 40

@@ -12,8 +12,8 @@ from onnx.numpy_helper import from_array, to_array
 
 from calibration.quantise import Models
 from calibration.samples import CalibrationSamples
+from edge_tracker.backends.parity import edge_kl
 from edge_tracker.bundle.contract import GRAPHS
-from edge_tracker.measure.parity import edge_kl
 from edge_tracker.options import OnProgress, tell_nobody
 
 #: Crops that the layers are compared on.

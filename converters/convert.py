@@ -16,13 +16,13 @@ from converters.progress import Progress
 from converters.quantiser import Quantiser
 from converters.to_onnx import export_onnx
 from converters.to_openvino import convert_to_openvino
+from edge_tracker.backends.parity import LIMITS
 from edge_tracker.bundle.goldens import GOLDEN, Golden
 from edge_tracker.bundle.manifest import Artefact, Parity, Source
 from edge_tracker.bundle.opening import Bundle, open_bundle, sha256_of
 from edge_tracker.bundle.spec import spec_to_dict
 from edge_tracker.bundle.writing import replacing_folder
 from edge_tracker.errors import EdgeTrackerError, Int8Refused
-from edge_tracker.measure.parity import LIMITS
 from edge_tracker.options import OnProgress, TrackerOptions, tell_nobody
 from mixformerv2.checkpoint import build_network, read_checkpoint
 from mixformerv2.model import MixFormerV2

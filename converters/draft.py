@@ -12,6 +12,7 @@ import onnx
 
 from converters.to_onnx import OPSET, WEIGHTS
 from edge_tracker.backends.choice import backend_of, open_graphs
+from edge_tracker.backends.parity import measure_parity
 from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.bundle.goldens import Golden
 from edge_tracker.bundle.manifest import (
@@ -25,7 +26,6 @@ from edge_tracker.bundle.manifest import (
 from edge_tracker.bundle.opening import open_bundle
 from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.bundle.writing import write_manifest
-from edge_tracker.measure.parity import measure_parity
 from edge_tracker.options import TrackerOptions
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_tracker.backends.choice import BackendChoice, open_graphs
-from edge_tracker.backends.graph import CopyTimes
+from edge_tracker.backends.choice import open_graphs
+from edge_tracker.backends.graph import BackendChoice, CopyTimes
 from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.errors import EdgeTrackerError, NotInitialised
 from edge_tracker.options import TrackerOptions
@@ -73,6 +73,9 @@ class EdgeTracker:
     precision: "fp32", "fp16" or "int8"; by default the most exact that the bundle has.
     num_threads: CPU threads, all cores by default.
     cache_dir: where OpenVINO keeps compiled models, the user's cache folder by default.
+    compute: the type of floating-point arithmetic: "f32", "f16" or "bf16" where the backend has it
+    here, or "auto", the fastest with which the bundle's golden cases stay within limits, found at
+    the first start and remembered. By default what the artefact is made for: float32 on a CPU.
     options: how to track; by default what the bundle says.
     on_stage: for measuring; called in `update` at the end of each of STAGES that happened, with its
     name.
@@ -91,6 +94,7 @@ class EdgeTracker:
         precision: str | None = None,
         num_threads: int | None = None,
         cache_dir: str | Path | None = None,
+        compute: str | None = None,
         options: TrackerOptions | None = None,
         on_stage: Callable[[str], None] = lambda stage: None,
     ) -> None:
@@ -107,10 +111,15 @@ class EdgeTracker:
             precision=precision,
             num_threads=num_threads,
             cache_dir=cache_dir,
+            compute=compute,
         )
         self._on_stage = on_stage
         self._target: _Target | None = None
         self._closed = False
+
+    def describe(self) -> str:
+        """What runs the network here, and why: the last line says what was chosen."""
+        return "\n".join(self.choice.reasons)
 
     @property
     def choice(self) -> BackendChoice:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from edge_tracker.backends.choice import BackendChoice, backend_names
+from edge_tracker.backends.choice import backend_names
+from edge_tracker.backends.graph import BackendChoice
 from edge_tracker.cli.printing import print_table, progress_bar
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.rules.boxes import Box, box_iou

@@ -6,13 +6,16 @@ import logging
 import operator
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import SupportsIndex
 
 from edge_tracker.backends import onnxruntime, openvino
-from edge_tracker.backends.graph import CompiledGraph
-from edge_tracker.backends.record import Backend
+from edge_tracker.backends.compile_cache import cache_folder
+from edge_tracker.backends.graph import BackendChoice, Graphs
+from edge_tracker.backends.record import COMPUTES, NEEDS, Backend, Candidate, Obstacle, Placement
 from edge_tracker.backends.tensorrt import opening as tensorrt
 from edge_tracker.bundle.contract import CONTRACT
 from edge_tracker.bundle.manifest import MANIFEST, Artefact
@@ -33,49 +36,37 @@ def backend_names() -> tuple[str, ...]:
     return tuple(backend.name for backend in BACKENDS)
 
 
-@dataclass(frozen=True)
-class BackendChoice:
-    """What runs the graphs, and why: a line for each backend that was considered."""
-
-    backend: str
-    device: str
-    precision: str
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Graphs:
-    template: CompiledGraph
-    search: CompiledGraph
-    choice: BackendChoice
-
-    def close(self) -> None:
-        self.search.close()
-        self.template.close()
-
-
 def open_graphs(
     bundle: Bundle,
     *,
     backend: str = "auto",
     device: str | None = None,
     precision: str | None = None,
-    num_threads: int | None = None,
+    num_threads: SupportsIndex | None = None,
     cache_dir: str | Path | None = None,
+    compute: str | None = None,
 ) -> Graphs:
     """Compile a bundle's graphs with the backend asked for, or with the first that can run here.
 
-    With "auto", an artefact that is in the bundle but cannot be used here is passed over with a
-    RuntimeWarning that says which, why, and what is used instead.
+    With backend "auto", an artefact that is in the bundle but cannot be used here is passed over
+    with a RuntimeWarning that says which, why, and what is used instead.
 
-    Raises ValueError for an unknown backend, TypeError for a device or number of threads that is
-    none, BackendUnavailable if none can run, EngineMismatch for an engine that belongs to another
-    machine, BundleError for damaged files and for models that were taken for one another.
+    compute: the type of floating-point arithmetic, one of COMPUTES; by default that of the artefact
+    on its device, which is float32 on a CPU unless beside int8. With "auto", the fastest that the
+    backend has here for the artefact, or for those in fp32 and fp16 where no precision is asked
+    for, and with which the golden cases stay within limits (`settle`).
+
+    Raises ValueError for an unknown backend or type, TypeError for a device or number of threads
+    that is none, BackendUnavailable if none can run or has that type, EngineMismatch for an engine
+    that belongs to another machine, BundleError for damaged files and for models that were taken
+    for one another.
+
+    So many parameters because each is a choice of the user, with a default.
     """
     if backend != "auto" and backend not in backend_names():
         known = ", ".join(backend_names())
         raise ValueError(f"backend {backend!r} is unknown: choose auto, {known}")
-    num_threads = _checked_placement(device, num_threads)
+    placement = _checked_placement(device, num_threads, cache_dir, compute)
     reasons: list[str] = []
     passed_over: list[str] = []
     for record in BACKENDS:
@@ -88,15 +79,14 @@ def open_graphs(
             if obstacle is not None or artefact is None:
                 reasons.append(f"{name}: {obstacle or record.absent(bundle, precision)}")
                 continue
-            bundle.check_files(artefact.files())
-            template, search, used = _opened(
-                record, bundle, artefact, device, num_threads, cache_dir
-            )
-            why = (*reasons, f"{name}: chosen, {artefact.name} on {used}")
-            choice = BackendChoice(name, used, artefact.precision, why)
-            graphs = Graphs(template, search, choice)
-            _refuse_mistaken_models(bundle, artefact, graphs)
-            _log.info("%s: %s", bundle.path, "; ".join(why))
+            candidates = _candidates(record, bundle, artefact, precision, placement)
+            if isinstance(candidates, Obstacle):
+                reasons.append(f"{name}: {candidates}")
+                continue
+            candidate, why = _settled(record, bundle, candidates, placement)
+            artefact = candidate.artefact
+            graphs = _open_candidate(record, bundle, candidate, placement, (*reasons, *why))
+            _log.info("%s: %s", bundle.path, "; ".join(graphs.choice.reasons))
         except (BackendUnavailable, BundleError) as error:
             skippable = isinstance(error, BackendUnavailable) or record.device_bound
             if backend != "auto" or not skippable:
@@ -105,42 +95,143 @@ def open_graphs(
             passed_over.append(f"{artefact.name if artefact else name} is not used: {error}")
             continue
         if passed_over:
+            used = graphs.choice.device
             instead = f"{artefact.name} is used instead, by {name} on {used}"
             warnings.warn("; ".join([*passed_over, instead]), RuntimeWarning, stacklevel=3)
         return graphs
     raise BackendUnavailable(f"bundle {bundle.path} cannot run here: " + "; ".join(reasons))
 
 
-def _opened(
+def _candidates(
     record: Backend,
     bundle: Bundle,
     artefact: Artefact,
-    device: str | None,
-    num_threads: int | None,
-    cache_dir: str | Path | None,
-) -> tuple[CompiledGraph, CompiledGraph, str]:
+    precision: str | None,
+    placement: Placement,
+) -> tuple[Candidate, ...] | Obstacle:
+    """What the choice is from, what is taken without measuring first; or why there is nothing.
+
+    artefact: the one that the backend takes unless told.
+    """
+    offered = [Candidate(artefact, compute) for compute in _computes(record, artefact, placement)]
+    if placement.compute is None:
+        return (offered[0],)
+    if precision is None and artefact.precision == "fp32":
+        has_halves = any(a.precision == "fp16" and runs(record.name, a) for a in bundle.artefacts)
+        halves = record.choose(record, bundle, "fp16", placement.device) if has_halves else None
+        types = {candidate.compute for candidate in offered}
+        if halves is not None:
+            offered += [
+                Candidate(halves, compute)
+                for compute in _computes(record, halves, placement)
+                if compute not in types
+            ]
+    if placement.compute == "auto":
+        return tuple(offered)
+    for candidate in offered:
+        if candidate.compute == placement.compute:
+            return (candidate,)
+    have = " and ".join(candidate.name for candidate in offered)
+    return Obstacle(
+        f"there is {have} on {placement.device or 'this machine'}, nothing in {placement.compute}, "
+        f"which needs {NEEDS[placement.compute]}",
+        f"ask for {offered[0].compute} or auto",
+    )
+
+
+def _computes(record: Backend, artefact: Artefact, placement: Placement) -> tuple[str, ...]:
     try:
-        return record.open(bundle, artefact, device, num_threads, cache_dir)
+        return record.computes(artefact, placement.device)
     except ImportError as error:
-        raise BackendUnavailable(
-            f"{record.name} is installed but does not load ({error}); install it again"
-        ) from error
+        raise _does_not_load(record, error) from error
 
 
-def _checked_placement(device: str | None, num_threads: SupportsIndex | None) -> int | None:
-    """The number of threads as Python's own."""
+def _settled(
+    record: Backend, bundle: Bundle, candidates: Sequence[Candidate], placement: Placement
+) -> tuple[Candidate, tuple[str, ...]]:
+    """The candidate to use, and why, if there was a choice."""
+    if len(candidates) == 1:
+        return candidates[0], ()
+    # Here, as it brings NumPy, which listing the backends does without.
+    from edge_tracker.backends.compute import settle
+
+    for candidate in candidates:
+        bundle.check_files(candidate.artefact.files())
+    facts = {
+        "backend": record.name,
+        "versions": _versions(record),
+        "found": record.found(),
+        "device": placement.device,
+        "num_threads": placement.num_threads,
+    }
+    candidate, why = settle(
+        bundle,
+        candidates,
+        lambda candidate: _open_candidate(record, bundle, candidate, placement, ()),
+        facts,
+        cache_folder(placement.cache_dir),
+    )
+    return candidate, (f"{record.name}: {why}",)
+
+
+def _versions(record: Backend) -> dict[str, str]:
+    versions = {}
+    for distribution in (name for names in record.packages.values() for name in names):
+        with suppress(metadata.PackageNotFoundError):
+            versions[distribution] = metadata.version(distribution)
+    return versions
+
+
+def _open_candidate(
+    record: Backend,
+    bundle: Bundle,
+    candidate: Candidate,
+    placement: Placement,
+    reasons: tuple[str, ...],
+) -> Graphs:
+    artefact = candidate.artefact
+    bundle.check_files(artefact.files())
+    if placement.compute is not None:
+        placement = replace(placement, compute=candidate.compute)
+    try:
+        template, search, used = record.open(bundle, artefact, placement)
+    except ImportError as error:
+        raise _does_not_load(record, error) from error
+    chosen = f"{record.name}: chosen, {candidate.name} on {used}"
+    choice = BackendChoice(
+        record.name, used, artefact.precision, candidate.compute, (*reasons, chosen)
+    )
+    graphs = Graphs(template, search, choice)
+    _refuse_mistaken_models(bundle, artefact, graphs)
+    return graphs
+
+
+def _does_not_load(record: Backend, error: ImportError) -> BackendUnavailable:
+    return BackendUnavailable(
+        f"{record.name} is installed but does not load ({error}); install it again"
+    )
+
+
+def _checked_placement(
+    device: str | None,
+    num_threads: SupportsIndex | None,
+    cache_dir: str | Path | None,
+    compute: str | None,
+) -> Placement:
     if device is not None and not isinstance(device, str):
         raise TypeError(
             f"device is {device!r}: expected the backend's name of one, such as 'CPU' or '0'"
         )
+    if compute is not None and compute not in ("auto", *COMPUTES):
+        raise ValueError(f"compute {compute!r} is unknown: choose auto, {', '.join(COMPUTES)}")
     if num_threads is None:
-        return None
+        return Placement(device, None, cache_dir, compute)
     if not hasattr(num_threads, "__index__") or isinstance(num_threads, bool):
         raise TypeError(f"num_threads is {num_threads!r}: expected a whole number, or None")
     whole = operator.index(num_threads)
     if whole < 1:
         raise ValueError(f"num_threads is {whole}: expected at least 1, or None for all cores")
-    return whole
+    return Placement(device, whole, cache_dir, compute)
 
 
 def _refuse_mistaken_models(bundle: Bundle, artefact: Artefact, graphs: Graphs) -> None:

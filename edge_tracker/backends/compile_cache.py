@@ -1,4 +1,5 @@
-"""Compiled models kept for later starts: files of the user alone, each beginning with its hash.
+"""What was compiled or measured here, kept for later starts: files of the user alone, each with its
+own hash first.
 
 What a backend has compiled is code once it is loaded, so a folder that others may write is not
 used. A file is read whole, compared with its hash and replaced in one step, so that processes may
@@ -56,27 +57,23 @@ def _why_not_private(folder: Path) -> str | None:
     return None
 
 
-def load_compiled(folder: Path, key: str) -> bytes | None:
-    """What `store_compiled` kept under this key, whole and unaltered; else None."""
+def load_kept(folder: Path, name: str) -> bytes | None:
+    """What `store_kept` wrote under this name, whole and unaltered; else None."""
     try:
-        content = _file(folder, key).read_bytes()
+        content = (folder / name).read_bytes()
     except OSError:
         return None
     blob = content[_HASH_BYTES:]
     if hashlib.sha256(blob).digest() != content[:_HASH_BYTES]:
-        _log.info("%s is damaged and compiled anew", _file(folder, key))
+        _log.info("%s is damaged and made anew", folder / name)
         return None
     return blob
 
 
-def store_compiled(folder: Path, key: str, blob: bytes) -> None:
-    """Keep it; where that fails, as on a full disk, the next start compiles again."""
+def store_kept(folder: Path, name: str, blob: bytes) -> None:
+    """Keep it; where that fails, as on a full disk, the next start makes it again."""
     try:
-        with replacing(_file(folder, key)) as temporary:
+        with replacing(folder / name) as temporary:
             temporary.write_bytes(hashlib.sha256(blob).digest() + blob)
     except (OSError, ValueError) as error:
-        _log.info("the compiled model is not kept: %s", error)
-
-
-def _file(folder: Path, key: str) -> Path:
-    return folder / f"{key}.compiled"
+        _log.info("%s is not kept: %s", name, error)

@@ -59,3 +59,28 @@ def refuse_after_fork(process: int) -> None:
             "does not have: open trackers in the child alone, or start it in another way, with "
             'multiprocessing.get_context("spawn") for one'
         )
+
+
+@dataclass(frozen=True)
+class BackendChoice:
+    """What runs the graphs, and why: a line for each backend that was considered.
+
+    compute: the type that floating-point arithmetic is done in, "f32", "bf16" or "f16".
+    """
+
+    backend: str
+    device: str
+    precision: str
+    compute: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Graphs:
+    template: CompiledGraph
+    search: CompiledGraph
+    choice: BackendChoice
+
+    def close(self) -> None:
+        self.search.close()
+        self.template.close()

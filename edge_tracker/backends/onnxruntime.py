@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_tracker.backends.graph import Arrays, refuse_after_fork
-from edge_tracker.backends.record import Backend, missing_package
+from edge_tracker.backends.record import Backend, Placement, missing_package
 from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
@@ -50,21 +50,19 @@ class OrtGraph:
 def compile_graphs(
     bundle: Bundle,
     artefact: Artefact,
-    device: str | None,
-    num_threads: int | None,
-    cache_dir: str | Path | None,
+    placement: Placement,
 ) -> tuple[OrtGraph, OrtGraph, str]:
     """Both graphs (template, search) and the device they run on: "CPU", or another that is asked
     for by the first part of its execution provider's name, such as "CUDA". Threads: by default one
-    for each core that this process may use. `cache_dir` has no meaning here.
+    for each core that this process may use. Types are those of
+    the file, and `cache_dir` has no meaning here.
 
     Raises BackendUnavailable for a device that this ONNX Runtime does not have, or a model that it
     refuses.
     """
-    del cache_dir
     import onnxruntime as ort
 
-    device = device or "CPU"
+    device = placement.device or "CPU"
     provider = f"{device}ExecutionProvider"
     if provider not in ort.get_available_providers():
         available = [
@@ -77,7 +75,7 @@ def compile_graphs(
     options.log_severity_level = 3
     # Left alone, it starts a thread for each core of the machine, whether or not the process may
     # use it, and these spin after a run: at a camera's pace through the whole pause.
-    options.intra_op_num_threads = num_threads or usable_cores(Path("/"))
+    options.intra_op_num_threads = placement.num_threads or usable_cores(Path("/"))
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     graphs = []
     for name in GRAPHS:
@@ -104,4 +102,5 @@ BACKEND = Backend(
     find=lambda: missing_package("onnxruntime"),
     found=_found,
     open=compile_graphs,
+    computes=lambda artefact, device: ("f32" if artefact.precision == "fp32" else "f16",),
 )

@@ -13,9 +13,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_tracker.backends.compile_cache import cache_folder, load_compiled, store_compiled
+from edge_tracker.backends.compile_cache import cache_folder, load_kept, store_kept
 from edge_tracker.backends.graph import Arrays, refuse_after_fork
-from edge_tracker.backends.record import Backend, missing_package
+from edge_tracker.backends.record import Backend, Placement, missing_package
 from edge_tracker.bundle.contract import GRAPHS, ON_DEVICE
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
@@ -119,24 +119,25 @@ def _first_core() -> tuple[ov.Core, int]:
 def compile_graphs(
     bundle: Bundle,
     artefact: Artefact,
-    device: str | None,
-    num_threads: int | None,
-    cache_dir: str | Path | None,
+    placement: Placement,
 ) -> tuple[OpenVinoGraph, OpenVinoGraph, str]:
     """Both graphs (template, search), compiled for one target, and the device ("CPU" unless asked).
 
-    Compiled models are kept in `cache_dir`, so that later starts are fast; by default in the user's
-    cache folder, if that can be written. Raises BackendUnavailable for a device that is not there
-    or a model that it refuses, OSError for a `cache_dir` that cannot be made.
+    Compiled models are kept in the placement's `cache_dir`, so that later starts are fast; by
+    default in the user's cache folder, if that can be written. Raises BackendUnavailable for a
+    device that is not there or a model that it refuses, OSError for a `cache_dir` that cannot be
+    made.
     """
     core = openvino_core()
-    device = device or "CPU"
+    device, compute = placement.device or "CPU", placement.compute
+    if compute is None and device == "CPU":
+        compute = _computes(artefact, device)[0]
     config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-    if device == "CPU":
-        config["INFERENCE_PRECISION_HINT"] = _float_type(core, artefact.precision)
-    if num_threads is not None:
-        config["INFERENCE_NUM_THREADS"] = num_threads
-    folder = cache_folder(cache_dir)
+    if compute is not None:
+        config["INFERENCE_PRECISION_HINT"] = compute
+    if placement.num_threads is not None:
+        config["INFERENCE_NUM_THREADS"] = placement.num_threads
+    folder = cache_folder(placement.cache_dir)
     graphs = []
     # Two for the template graph, so that the keys and values in use stay while others are made.
     for name, requests in zip(GRAPHS, (2, 1), strict=True):
@@ -169,8 +170,9 @@ def _compile_or_load(
     core = openvino_core()
     files = artefact.graphs[name]
     weights = bundle.path / files.weights if files.weights else None
-    key = _key(bundle, [files.model, *([files.weights] if files.weights else [])], device, config)
-    if folder is not None and (blob := load_compiled(folder, key)) is not None:
+    parts = [files.model, *([files.weights] if files.weights else [])]
+    kept = f"{_key(bundle, parts, device, config)}.compiled"
+    if folder is not None and (blob := load_kept(folder, kept)) is not None:
         try:
             return core.import_model(io.BytesIO(blob), device, dict(config))
         except RuntimeError as error:
@@ -184,7 +186,7 @@ def _compile_or_load(
         except RuntimeError as error:  # not every device can
             _log.info("%s cannot be kept compiled: %s", files.model, _last_line(error))
         else:
-            store_compiled(folder, key, exported.getvalue())
+            store_kept(folder, kept, exported.getvalue())
     return compiled
 
 
@@ -204,14 +206,22 @@ def _key(bundle: Bundle, files: list[str], device: str, config: Mapping[str, Any
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _float_type(core: ov.Core, precision: str) -> str:
-    """What a CPU computes in where it does not compute in int8.
+#: OpenVINO's word for what a device has -> the type.
+_CAPABILITIES = {"FP32": "f32", "FP16": "f16", "BF16": "bf16"}
 
-    Left alone, OpenVINO takes bfloat16 on CPUs that have it. Only beside int8 is what that costs
-    lost in what int8 costs: see docs/decisions.md.
+
+def _computes(artefact: Artefact, device: str | None) -> tuple[str, ...]:
+    """Left alone, OpenVINO takes bfloat16 on CPUs that have it. There float32 comes first; only
+    beside int8 is what bfloat16 costs lost in what int8 costs: see docs/decisions.md.
     """
-    has_bfloat16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return "bf16" if precision == "int8" and has_bfloat16 else "f32"
+    device = device or "CPU"
+    try:
+        capabilities = openvino_core().get_property(device, "OPTIMIZATION_CAPABILITIES")
+    except RuntimeError:  # a device that is not there, which compiling will say
+        return ("f32",)
+    has = [compute for word, compute in _CAPABILITIES.items() if word in capabilities]
+    first = "f16" if device != "CPU" else "bf16" if artefact.precision == "int8" else "f32"
+    return tuple(sorted(has, key=lambda compute: compute != first)) or ("f32",)
 
 
 def _last_line(error: Exception) -> str:
@@ -238,4 +248,5 @@ BACKEND = Backend(
     find=lambda: missing_package("openvino"),
     found=_found,
     open=compile_graphs,
+    computes=_computes,
 )

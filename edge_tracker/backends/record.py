@@ -13,6 +13,15 @@ from edge_tracker.backends.graph import CompiledGraph
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
 
+#: Types of floating-point arithmetic, the most exact first.
+COMPUTES = ("f32", "f16", "bf16")
+#: What each type needs, for those who lack it.
+NEEDS: Mapping[str, str] = {
+    "f32": "an fp32 artefact (convert with --precision fp32)",
+    "f16": "onnx/fp16 (convert with --precision fp16), a GPU, or a CPU with float16 arithmetic",
+    "bf16": "an OpenVINO artefact and a CPU with AVX512-BF16, AMX or Arm's BF16",
+}
+
 
 @dataclass(frozen=True)
 class Obstacle:
@@ -32,11 +41,34 @@ def missing_package(name: str) -> Obstacle | None:
     return Obstacle(f"the package {name} is not installed", f"pip install 'edge-tracker[{name}]'")
 
 
-#: Bundle, artefact, device, threads, cache folder -> template graph, search graph, device.
-Open = Callable[
-    [Bundle, Artefact, str | None, int | None, str | Path | None],
-    tuple[CompiledGraph, CompiledGraph, str],
-]
+@dataclass(frozen=True)
+class Placement:
+    """Where an artefact is to run and how; None where the backend chooses.
+
+    device: the backend's name of one. num_threads: of a CPU. cache_dir: where compiled models are
+    kept. compute: the type of floating-point arithmetic, one that the backend has for the artefact.
+    """
+
+    device: str | None = None
+    num_threads: int | None = None
+    cache_dir: str | Path | None = None
+    compute: str | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An artefact, and a type that its backend can compute it in here."""
+
+    artefact: Artefact
+    compute: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.artefact.name} in {self.compute}"
+
+
+#: -> template graph, search graph, device.
+Open = Callable[[Bundle, Artefact, Placement], tuple[CompiledGraph, CompiledGraph, str]]
 
 
 def _converted_artefact(
@@ -64,6 +96,8 @@ class Backend:
     found: the devices or the version that are here, once `find` has nothing to say; loads it, and
     raises ImportError, RuntimeError or BackendUnavailable if that fails.
     open: both graphs compiled, and the device; raises ImportError, BackendUnavailable, BundleError.
+    computes: the types that it can compute an artefact in on a device, the one that it takes unless
+    told first; called once `find` has nothing to say.
     choose: the bundle's artefact for a precision and device, None if it has none.
     absent: why the bundle has none, and what makes one.
     device_bound: its artefacts belong to one device, so "auto" passes over those that are damaged.
@@ -75,6 +109,7 @@ class Backend:
     find: Callable[[], Obstacle | None]
     found: Callable[[], str]
     open: Open
+    computes: Callable[[Artefact, str | None], tuple[str, ...]]
     choose: Callable[[Backend, Bundle, str | None, str | None], Artefact | None] = (
         _converted_artefact
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_tracker.cli.arguments import Subparsers, add_json_option, add_subcommand
@@ -20,9 +21,11 @@ def add_parser(subparsers: Subparsers) -> None:
         run,
         summary="what this machine can run, and why not the rest",
         description="Show Python, packages, CPU features, NVIDIA GPUs, and for each backend "
-        "whether it can run here or what to do about it. Fails (1) if no backend can run.",
-        examples="  edge-tracker doctor\n  edge-tracker doctor --json machine.json",
+        "whether it can run here or what to do about it. With a bundle also what would run it, in "
+        "the type of arithmetic that --compute auto takes. Fails (1) if no backend can run.",
+        examples="  edge-tracker doctor\n  edge-tracker doctor small.bundle --json machine.json",
     )
+    parser.add_argument("bundle", type=Path, metavar="BUNDLE", nargs="?")
     add_json_option(parser)
 
 
@@ -32,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     diagnosis = diagnose()
     _print(diagnosis)
+    if arguments.bundle is not None:
+        _print_choice(arguments.bundle)
     if arguments.json is not None:
         write_json(arguments.json, diagnosis)
     if not any(backend.available for backend in diagnosis.backends):
@@ -40,6 +45,16 @@ def run(arguments: argparse.Namespace) -> int:
             + " or ".join(b.remedy for b in diagnosis.backends if b.remedy)
         )
     return 0
+
+
+def _print_choice(bundle: Path) -> None:
+    from edge_tracker.cli.printing import print_table
+    from edge_tracker.tracker import EdgeTracker
+
+    with EdgeTracker(bundle, compute="auto") as tracker:
+        reasons = [reason.partition(": ") for reason in tracker.choice.reasons]
+    rows = [(backend, words) for backend, _, words in reasons]
+    print_table("What runs this bundle, with --compute auto", ("backend", "why"), rows)
 
 
 def _print(diagnosis: Diagnosis) -> None:

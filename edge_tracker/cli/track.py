@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_tracker.backends.choice import backend_names
+from edge_tracker.backends.record import COMPUTES
 from edge_tracker.bundle.manifest import PRECISIONS
 from edge_tracker.cli.arguments import (
     Subparsers,
@@ -19,7 +20,7 @@ from edge_tracker.cli.arguments import (
 )
 
 if TYPE_CHECKING:
-    from edge_tracker.backends.choice import BackendChoice
+    from edge_tracker.backends.graph import BackendChoice
     from edge_tracker.rules.crop import Image
     from edge_tracker.tracker import TrackResult
     from edge_tracker.video.track import TrackSummary
@@ -66,6 +67,12 @@ def add_parser(subparsers: Subparsers) -> None:
         "--backend", choices=("auto", *backend_names()), default="auto", help="(default: auto)"
     )
     parser.add_argument("--precision", choices=PRECISIONS, help="which of the bundle's models")
+    parser.add_argument(
+        "--compute",
+        choices=("auto", *COMPUTES),
+        help="type of floating-point arithmetic, where the machine has it; auto: the fastest that "
+        "the bundle's golden cases prove (default: what the model is made for, f32 on a CPU)",
+    )
     add_placement_options(parser)
     add_json_option(parser)
 
@@ -89,6 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
             device=arguments.device,
             precision=arguments.precision,
             num_threads=arguments.threads,
+            compute=arguments.compute,
         ) as tracker,
         open_frames(arguments.source) as source,
         progress_bar("tracking") as show,
@@ -127,7 +135,7 @@ def _print(summary: TrackSummary, choice: BackendChoice) -> None:
 
     rows = [
         ("source", summary.source),
-        ("backend", f"{choice.backend}, {choice.device}, {choice.precision}"),
+        ("backend", f"{choice.backend}, {choice.device}, {choice.precision} in {choice.compute}"),
         ("frames", str(summary.frames)),
         ("frames lost", str(summary.frames_lost)),
     ]

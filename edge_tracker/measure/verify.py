@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from edge_tracker.backends.choice import backend_of, matching_artefacts, open_graphs
+from edge_tracker.backends.parity import LIMITS, limits_for, measure_parity, strays
 from edge_tracker.bundle.goldens import Golden, load_golden
 from edge_tracker.bundle.manifest import Artefact, Parity
 from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.errors import BackendUnavailable, EdgeTrackerError
-from edge_tracker.measure.parity import LIMITS, limits_for, measure_parity
 from edge_tracker.options import OnProgress, tell_nobody
 from edge_tracker.rules.boxes import Box, box_iou
 from edge_tracker.tracker import EdgeTracker
@@ -139,7 +139,7 @@ def _reference(
             continue
         try:
             parity, _ = _replay(bundle, artefact, golden, placement)
-            if not _strays(parity, LIMITS["fp32"]):
+            if not strays(parity, LIMITS["fp32"]):
                 return artefact.name, _track(bundle, artefact, clip, placement)
         except EdgeTrackerError:
             continue
@@ -161,7 +161,7 @@ def _verify_artefact(
     reasons: list[str] = []
     try:
         parity, used_device = _replay(bundle, artefact, golden, placement)
-        reasons += _strays(parity, parity_limits)
+        reasons += strays(parity, parity_limits)
         if reference_boxes is not None:
             boxes = _track(bundle, artefact, clip, placement)
             closed_loop = ClosedLoop(
@@ -226,17 +226,3 @@ def _track(
 def _iou_min_and_mean(boxes: Sequence[Box], others: Sequence[Box]) -> tuple[float, float]:
     ious = [box_iou(box, other) for box, other in zip(boxes, others, strict=True)]
     return float(min(ious)), float(sum(ious) / len(ious))
-
-
-def _strays(parity: Parity, limits: Parity) -> list[str]:
-    measured = (
-        ("box error", parity.box_px, limits.box_px, " px"),
-        ("score error", parity.score, limits.score, ""),
-        ("edge KL", parity.edge_kl, limits.edge_kl, " nats"),
-    )
-    # Written so that a value that is not a number fails.
-    return [
-        f"{name} {value:.2g}{unit}, limit {limit:.3g}{unit}"
-        for name, value, limit, unit in measured
-        if not value <= limit
-    ]

@@ -27,6 +27,7 @@ from calibration.samples import CalibrationSamples
 from converters.draft import Draft
 from converters.progress import Progress
 from converters.tensorrt.quantisers import refuse_unsigned_quantisers
+from edge_tracker.backends.parity import edge_kl
 from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.bundle.goldens import Golden, load_golden
 from edge_tracker.bundle.manifest import parse_manifest
@@ -34,7 +35,6 @@ from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.cli.main import main
 from edge_tracker.errors import CalibrationError
 from edge_tracker.hardware import read_cpu
-from edge_tracker.measure.parity import edge_kl
 from edge_tracker.options import tell_nobody
 from edge_tracker.rules.decode import decode_edges
 from edge_tracker.tracker import EdgeTracker

@@ -23,8 +23,8 @@ from calibration.recording import record_samples, record_sources
 from calibration.samples import MIN_SAMPLES, CalibrationSamples, load_samples
 from converters.convert import convert_checkpoint
 from edge_tracker import TrackerOptions
-from edge_tracker.backends.choice import Graphs, open_graphs
-from edge_tracker.backends.graph import CompiledGraph
+from edge_tracker.backends.choice import open_graphs
+from edge_tracker.backends.graph import CompiledGraph, Graphs
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.cli.main import main
 from edge_tracker.errors import CalibrationError, DatasetError

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from converters.graphs import SearchGraph, TemplateGraph, fold_for_export
 from converters.to_onnx import export_onnx
 from edge_tracker.backends.choice import open_graphs
+from edge_tracker.backends.parity import LIMITS
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.bundle.spec import ModelSpec
-from edge_tracker.measure.parity import LIMITS
 from edge_tracker.rules.crop import crop_square
 from edge_tracker.rules.decode import decode_edges
 from edge_tracker.video.frames import read_image

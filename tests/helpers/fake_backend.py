@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
 from edge_tracker.backends import openvino
 from edge_tracker.backends.graph import CompiledGraph
-from edge_tracker.backends.record import Backend, Obstacle
+from edge_tracker.backends.record import Backend, Obstacle, Placement
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
 
@@ -14,14 +14,14 @@ from edge_tracker.bundle.opening import Bundle
 def compile_graphs(
     bundle: Bundle,
     artefact: Artefact,
-    device: str | None,
-    num_threads: int | None,
-    cache_dir: str | Path | None,
+    placement: Placement,
 ) -> tuple[CompiledGraph, CompiledGraph, str]:
     converted = bundle.find("openvino", artefact.precision)
     assert converted is not None
-    template, search, _ = openvino.compile_graphs(bundle, converted, "CPU", num_threads, cache_dir)
-    return template, search, device or "TOASTER"
+    template, search, _ = openvino.compile_graphs(
+        bundle, converted, replace(placement, device="CPU")
+    )
+    return template, search, placement.device or "TOASTER"
 
 
 BACKEND = Backend(
@@ -31,6 +31,7 @@ BACKEND = Backend(
     find=lambda: None,
     found=lambda: "TOASTER, two slots",
     open=compile_graphs,
+    computes=lambda artefact, device: ("f32",),
 )
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tracker.backends.choice import BackendChoice, Graphs
-from edge_tracker.backends.graph import CopyTimes
+from edge_tracker.backends.graph import BackendChoice, CopyTimes, Graphs
 from edge_tracker.bundle.contract import CONTRACT
 from edge_tracker.bundle.manifest import Source
 from edge_tracker.bundle.opening import Bundle
@@ -40,7 +39,7 @@ class FakeNetwork:
     copies: CopyTimes | None = None
 
     def graphs(self) -> Graphs:
-        choice = BackendChoice("fake", "CPU", "fp32", ("fake: chosen",))
+        choice = BackendChoice("fake", "CPU", "fp32", "f32", ("fake: chosen",))
         return Graphs(FakeTemplateGraph(self), FakeSearchGraph(self), choice)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_tracker.backends.choice import Graphs
+from edge_tracker.backends.graph import Graphs
 from tests.helpers.fake_graphs import FakeNetwork, FakeSearchGraph, FakeTemplateGraph
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_tracker.backends.record import Backend, Obstacle
+from edge_tracker.backends.record import Backend, Obstacle, Placement
 from edge_tracker.backends.tensorrt.cuda_graph import load_graph_driver
 from edge_tracker.backends.tensorrt.cuda_session import CudaSession, open_session
 from edge_tracker.backends.tensorrt.fingerprint import matching_engine, rebuild_command
@@ -54,21 +54,18 @@ def find_engine(bundle: Bundle, precision: str | None, device: str | None) -> Ar
 def compile_graphs(
     bundle: Bundle,
     artefact: Artefact,
-    device: str | None,
-    num_threads: int | None,
-    cache_dir: str | Path | None,
+    placement: Placement,
 ) -> tuple[TensorRtGraph, TensorRtGraph, str]:
-    """Both graphs (template, search), and the name of the GPU. device: number of the CUDA device,
-    "0" by default. `num_threads` and `cache_dir` have no meaning here.
+    """Both graphs (template, search), and the name of the GPU. The placement's device: number of
+    the CUDA device, "0" by default; nothing else of it has a meaning here.
 
     Raises EngineMismatch for an engine that was not built here, BackendUnavailable if pycuda,
     driver or TensorRT refuse, or if the GPU's memory does not suffice.
     """
-    del num_threads, cache_dir
     from edge_tracker.backends.tensorrt.engine import TensorRtGraph
 
     nvidia = read_nvidia(Path("/"))
-    ordinal = _ordinal(device, nvidia)
+    ordinal = _ordinal(placement.device, nvidia)
     _, fingerprint = matching_engine(bundle, (artefact,), nvidia, ordinal)
     trt = load_module(fingerprint.module)
     session = open_session(ordinal)
@@ -158,6 +155,7 @@ BACKEND = Backend(
     find=_find,
     found=_found,
     open=compile_graphs,
+    computes=lambda artefact, device: ("f32" if artefact.precision == "fp32" else "f16",),
     choose=lambda backend, bundle, precision, device: find_engine(bundle, precision, device),
     absent=_absent,
     device_bound=True,

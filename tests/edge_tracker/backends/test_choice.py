@@ -15,7 +15,8 @@ import openvino as ov
 import pytest
 
 from edge_tracker import BackendUnavailable, EdgeTracker, open_bundle
-from edge_tracker.backends.choice import Graphs, open_graphs
+from edge_tracker.backends.choice import open_graphs
+from edge_tracker.backends.graph import Graphs
 from edge_tracker.backends.openvino import OpenVinoGraph
 from edge_tracker.bundle.manifest import MANIFEST
 from edge_tracker.bundle.opening import Bundle, sha256_of
@@ -198,7 +199,7 @@ def test_choice_says_what_runs_and_why(nano_bundle: Bundle, cache_dir: Path) -> 
     with EdgeTracker(nano_bundle, cache_dir=cache_dir) as tracker:
         assert (tracker.choice.backend, tracker.choice.device) == ("openvino", "CPU")
         assert tracker.choice.precision == "fp32"
-        assert tracker.choice.reasons[-1] == "openvino: chosen, openvino/fp32 on CPU"
+        assert tracker.choice.reasons[-1] == "openvino: chosen, openvino/fp32 in f32 on CPU"
 
 
 def test_auto_falls_back_to_onnxruntime_and_says_why(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edge_tracker import Bundle, EdgeTracker
-from edge_tracker.backends.compile_cache import cache_folder, load_compiled, store_compiled
+from edge_tracker.backends.compile_cache import cache_folder, load_kept, store_kept
 
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
 
@@ -33,38 +33,38 @@ def flip_a_bit(file: Path) -> None:
 
 
 def test_what_is_stored_is_loaded(tmp_path: Path) -> None:
-    assert load_compiled(tmp_path, "key") is None
-    store_compiled(tmp_path, "key", b"compiled")
-    assert load_compiled(tmp_path, "key") == b"compiled"
-    assert load_compiled(tmp_path, "other") is None
+    assert load_kept(tmp_path, "key") is None
+    store_kept(tmp_path, "key", b"compiled")
+    assert load_kept(tmp_path, "key") == b"compiled"
+    assert load_kept(tmp_path, "other") is None
 
 
 @pytest.mark.parametrize("place", [0, 40, -1])
 def test_an_altered_file_is_not_loaded(tmp_path: Path, place: int) -> None:
-    store_compiled(tmp_path, "key", bytes(100))
+    store_kept(tmp_path, "key", bytes(100))
     (file,) = tmp_path.iterdir()
     content = bytearray(file.read_bytes())
     content[place] ^= 1
     file.write_bytes(content)
-    assert load_compiled(tmp_path, "key") is None
+    assert load_kept(tmp_path, "key") is None
     file.write_bytes(b"short")
-    assert load_compiled(tmp_path, "key") is None
+    assert load_kept(tmp_path, "key") is None
 
 
 def test_writers_and_readers_at_once_see_whole_files(tmp_path: Path) -> None:
     blobs = [bytes([number]) * 300_000 for number in range(3)]
-    store_compiled(tmp_path, "key", blobs[0])
+    store_kept(tmp_path, "key", blobs[0])
     ended = threading.Event()
 
     def write(blob: bytes) -> None:
         while not ended.is_set():
-            store_compiled(tmp_path, "key", blob)
+            store_kept(tmp_path, "key", blob)
 
     writers = [threading.Thread(target=write, args=(blob,)) for blob in blobs]
     for writer in writers:
         writer.start()
     try:
-        assert all(load_compiled(tmp_path, "key") in blobs for _ in range(100))
+        assert all(load_kept(tmp_path, "key") in blobs for _ in range(100))
     finally:
         ended.set()
         for writer in writers:
@@ -72,8 +72,8 @@ def test_writers_and_readers_at_once_see_whole_files(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_filled_is_no_failure(tmp_path: Path) -> None:
-    store_compiled(tmp_path / "absent", "key", b"compiled")
-    assert load_compiled(tmp_path / "absent", "key") is None
+    store_kept(tmp_path / "absent", "key", b"compiled")
+    assert load_kept(tmp_path / "absent", "key") is None
 
 
 @posix
@@ -125,7 +125,7 @@ def test_an_altered_model_is_compiled_anew_and_mended(nano_bundle: Bundle, tmp_p
     assert boxes(nano_bundle, cache) == expected
     assert all(len(file.read_bytes()) > 1000 for file in files)
     for file in files:
-        blob = load_compiled(cache, file.stem)
+        blob = load_kept(cache, file.name)
         assert blob is not None
 
 

@@ -33,7 +33,7 @@ def test_it_is_chosen(nano_bundle: Bundle, cache_dir: Path) -> None:
         tracker.init(clip[0].image, clip[0].box)
         assert tracker.update(clip[1].image).found in (True, False)
         assert (tracker.choice.backend, tracker.choice.device) == ("toaster", "TOASTER")
-        assert tracker.choice.reasons == ("toaster: chosen, onnx/fp32 on TOASTER",)
+        assert tracker.choice.reasons == ("toaster: chosen, onnx/fp32 in f32 on TOASTER",)
 
 
 def test_where_it_is_missing_the_choice_says_why_and_what_to_do(

@@ -18,12 +18,12 @@ from onnx import helper, numpy_helper
 import edge_tracker
 from converters.to_openvino import convert_to_openvino
 from edge_tracker.backends import choice, openvino
+from edge_tracker.backends.parity import LIMITS, Outputs, differences, largest, limits_for
 from edge_tracker.bundle.goldens import GOLDEN, load_golden
 from edge_tracker.bundle.manifest import Parity
 from edge_tracker.bundle.opening import Bundle, open_bundle, sha256_of
 from edge_tracker.cli.main import main
 from edge_tracker.errors import BackendUnavailable, BundleError
-from edge_tracker.measure.parity import LIMITS, Outputs, differences, largest, limits_for
 from edge_tracker.measure.verify import ArtefactVerification, Verification, verify
 
 Damage = Callable[[onnx.ModelProto], None]

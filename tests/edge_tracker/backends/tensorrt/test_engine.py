@@ -16,8 +16,8 @@ import pytest
 from converters.tensorrt.build import build
 from converters.tensorrt.engine_builder import BuildOptions
 from edge_tracker import EdgeTracker, EdgeTrackerError, NotInitialised, TrackerOptions
-from edge_tracker.backends.choice import Graphs, open_graphs
-from edge_tracker.backends.graph import CopyTimes
+from edge_tracker.backends.choice import open_graphs
+from edge_tracker.backends.graph import CopyTimes, Graphs
 from edge_tracker.backends.tensorrt.engine import DeviceTensor
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from edge_tracker.backends.parity import LIMITS
 from edge_tracker.bundle.manifest import Parity
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.hardware import Cpu, Nvidia
@@ -25,7 +26,6 @@ from edge_tracker.measure.bench.report import (
     Round,
 )
 from edge_tracker.measure.doctor import Diagnosis, Package
-from edge_tracker.measure.parity import LIMITS
 from edge_tracker.measure.verify import ArtefactVerification, Status
 
 QUIET = MachineState(

@@ -17,6 +17,7 @@ from edge_tracker import tracker
 from edge_tracker.backends import openvino
 from edge_tracker.backends.choice import backend_of
 from edge_tracker.backends.graph import CopyTimes
+from edge_tracker.backends.parity import LIMITS
 from edge_tracker.bundle.manifest import Artefact, Parity, Source
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.cli.main import main
@@ -29,7 +30,6 @@ from edge_tracker.measure.bench.report import BenchReport, BenchSettings
 from edge_tracker.measure.bench.rounds import COPIES, ROUND_FRAMES
 from edge_tracker.measure.bench.tables import tables_of
 from edge_tracker.measure.doctor import Diagnosis, diagnose
-from edge_tracker.measure.parity import LIMITS
 from edge_tracker.measure.verify import ArtefactVerification, Status, Verification
 from tests.helpers.fake_graphs import bundle_without_files
 from tests.helpers.slow_networks import FakeClock, SlowNetwork

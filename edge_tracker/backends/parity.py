@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tracker.backends.choice import Graphs
+from edge_tracker.backends.graph import Graphs
 from edge_tracker.bundle.goldens import Golden
 from edge_tracker.bundle.manifest import Artefact, Parity
 from edge_tracker.bundle.opening import Bundle
@@ -26,14 +26,22 @@ LIMITS: Mapping[str, Parity] = {
 INT8_MARGIN = 1.5
 
 
-def limits_for(bundle: Bundle, artefact: Artefact) -> Parity:
-    """LIMITS, but for int8, whose error depends on the network: what the artefact showed when its
-    accuracy was judged is allowed, and a margin. An engine is built from the ONNX files that were
-    judged.
+#: The same for models in floating point that compute in another type than that of their files:
+#: bfloat16 has 8 bits where float16 has 11.
+COMPUTE_LIMITS = Parity(box_px=0.5, score=0.02, edge_kl=0.02)
+_OWN_COMPUTES = {"fp32": ("f32",), "fp16": ("f32", "f16")}
+
+
+def limits_for(bundle: Bundle, artefact: Artefact, compute: str | None = None) -> Parity:
+    """LIMITS, or COMPUTE_LIMITS where it computes in a type that its files are not of.
+
+    int8's error depends on the network: what the artefact showed when its accuracy was judged is
+    allowed, and a margin. An engine is built from the ONNX files that were judged.
     """
     limits = LIMITS[artefact.precision]
     if artefact.precision != "int8":
-        return limits
+        own = _OWN_COMPUTES[artefact.precision]
+        return limits if compute is None or compute in own else COMPUTE_LIMITS
     judged = bundle.find("onnx", "int8") if artefact.format == "tensorrt" else artefact
     if judged is None or judged.parity is None:
         return limits
@@ -42,6 +50,21 @@ def limits_for(bundle: Bundle, artefact: Artefact) -> Parity:
         score=max(limits.score, INT8_MARGIN * judged.parity.score),
         edge_kl=max(limits.edge_kl, INT8_MARGIN * judged.parity.edge_kl),
     )
+
+
+def strays(parity: Parity, limits: Parity) -> list[str]:
+    """Each limit that is passed, in words."""
+    measured = (
+        ("box error", parity.box_px, limits.box_px, " px"),
+        ("score error", parity.score, limits.score, ""),
+        ("edge KL", parity.edge_kl, limits.edge_kl, " nats"),
+    )
+    # Written so that a value that is not a number fails.
+    return [
+        f"{name} {value:.2g}{unit}, limit {limit:.3g}{unit}"
+        for name, value, limit, unit in measured
+        if not value <= limit
+    ]
 
 
 class Outputs(NamedTuple):

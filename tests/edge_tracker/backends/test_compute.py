@@ -1,0 +1,225 @@
+"""The type of arithmetic: refused where it is lacking, taken where it is faster and right."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_tracker import BackendUnavailable, EdgeTracker
+from edge_tracker.backends import choice, onnxruntime, openvino
+from edge_tracker.backends.choice import open_graphs
+from edge_tracker.backends.compile_cache import load_kept, store_kept
+from edge_tracker.backends.graph import CompiledGraph
+from edge_tracker.backends.record import NEEDS, Backend, Placement
+from edge_tracker.bundle.manifest import Artefact
+from edge_tracker.bundle.opening import Bundle
+from edge_tracker.cli.main import main
+
+F32_S = 0.006
+
+
+@dataclasses.dataclass
+class FakeCpu:
+    """ONNX Runtime as if on a CPU with bfloat16: its float32 is slowed down, its bfloat16 is not,
+    and errs by a share of each distribution that moves to the last bin.
+    """
+
+    error: float = 0.0
+    has_bf16: bool = True
+    slow: str = "f32"
+    opened: list[str | None] = dataclasses.field(default_factory=list)
+
+    def backend(self) -> Backend:
+        return dataclasses.replace(
+            onnxruntime.BACKEND,
+            name="fake",
+            open=self.open,
+            computes=lambda artefact, device: ("f32", "bf16") if self.has_bf16 else ("f32",),
+        )
+
+    def open(
+        self, bundle: Bundle, artefact: Artefact, placement: Placement
+    ) -> tuple[CompiledGraph, CompiledGraph, str]:
+        self.opened.append(placement.compute)
+        template, search, device = onnxruntime.compile_graphs(bundle, artefact, placement)
+        error = self.error if placement.compute == "bf16" else 0.0
+        pause_s = F32_S if (placement.compute or "f32") == self.slow else 0.0
+        return template, Altered(search, error, pause_s), device
+
+
+class Altered:
+    def __init__(self, graph: CompiledGraph, error: float, pause_s: float) -> None:
+        self.graph, self.error, self.pause_s = graph, error, pause_s
+        self.input_names, self.output_names = graph.input_names, graph.output_names
+        self.start, self.time_copies, self.close = graph.start, graph.time_copies, graph.close
+
+    def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        time.sleep(self.pause_s)
+        outputs = dict(self.graph.run(inputs))
+        probs = outputs["edge_probs"] * np.float32(1 - self.error)
+        probs[..., -1] += np.float32(self.error)
+        return {**outputs, "edge_probs": probs}
+
+
+def on(cpu: FakeCpu, monkeypatch: pytest.MonkeyPatch) -> FakeCpu:
+    monkeypatch.setattr(choice, "BACKENDS", (cpu.backend(),))
+    return cpu
+
+
+def describe(bundle: Bundle, cache: Path, **options: Any) -> str:
+    with EdgeTracker(bundle, num_threads=1, cache_dir=cache, **options) as tracker:
+        return f"{tracker.choice.compute}\n{tracker.describe()}"
+
+
+def test_unless_asked_nothing_is_measured_and_it_computes_in_float32(
+    nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cpu = on(FakeCpu(), monkeypatch)
+    assert describe(nano_bundle, tmp_path) == "f32\nfake: chosen, onnx/fp32 in f32 on CPU"
+    assert cpu.opened == [None]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("compute", ["f32", "bf16"])
+def test_a_type_that_is_asked_for_is_what_it_computes_in(
+    compute: str, nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cpu = on(FakeCpu(), monkeypatch)
+    assert describe(nano_bundle, tmp_path, compute=compute).startswith(compute)
+    assert cpu.opened == [compute]
+
+
+def test_without_the_hardware_a_type_is_refused_with_what_it_needs_and_the_remedy(
+    nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    on(FakeCpu(has_bf16=False), monkeypatch)
+    says = "there is onnx/fp32 in f32 on this machine, nothing in bf16, which needs an OpenVINO "
+    for backend in ("auto", "fake"):
+        with pytest.raises(BackendUnavailable, match=says) as refusal:
+            EdgeTracker(nano_bundle, backend=backend, cache_dir=tmp_path, compute="bf16")
+        assert "ask for f32 or auto" in str(refusal.value)
+    assert describe(nano_bundle, tmp_path, compute="auto").startswith("f32")
+
+
+def test_auto_takes_the_faster_type_says_why_and_remembers(
+    nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cpu = on(FakeCpu(error=1e-4), monkeypatch)
+    first = describe(nano_bundle, tmp_path, compute="auto")
+    compute, why, chosen = first.splitlines()
+    assert compute == "bf16"
+    assert why.startswith("fake: onnx/fp32 in bf16 by measurement: onnx/fp32 in f32 takes ")
+    assert "px from PyTorch" in why
+    assert chosen == "fake: chosen, onnx/fp32 in bf16 on CPU"
+    assert cpu.opened == ["f32", "bf16", "bf16"]
+    assert describe(nano_bundle, tmp_path, compute="auto") == first
+    assert cpu.opened == ["f32", "bf16", "bf16", "bf16"]
+
+
+def test_auto_stays_where_the_faster_type_breaks_the_golden_cases_and_says_so(
+    nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    on(FakeCpu(error=0.05), monkeypatch)
+    compute, why, _ = describe(nano_bundle, tmp_path, compute="auto").splitlines()
+    assert compute == "f32"
+    assert "but strays from PyTorch: box error " in why
+    assert "limit 0.5 px" in why
+
+
+def test_auto_stays_where_the_other_type_is_no_faster(
+    nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    on(FakeCpu(slow="bf16"), monkeypatch)
+    assert describe(nano_bundle, tmp_path, compute="auto").startswith("f32")
+
+
+@pytest.mark.parametrize("kept", ["damaged", "of another shape", "of another machine"])
+def test_what_is_remembered_wrongly_is_measured_anew(
+    kept: str, nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cpu = on(FakeCpu(), monkeypatch)
+    describe(nano_bundle, tmp_path, compute="auto")
+    (verdict,) = tmp_path.glob("*.verdict")
+    if kept == "damaged":
+        verdict.write_bytes(verdict.read_bytes()[:-1])
+    else:
+        known = load_kept(tmp_path, verdict.name)
+        assert known is not None
+        content = json.loads(known)
+        if kept == "of another shape":
+            content["trials"] = {"onnx/fp32 in f32": 3}
+        else:
+            content["facts"]["cpu"] = ["another"]
+        store_kept(tmp_path, verdict.name, json.dumps(content).encode())
+    describe(nano_bundle, tmp_path, compute="auto")
+    assert cpu.opened == ["f32", "bf16", "bf16"] * 2
+
+
+def test_another_bundle_or_number_of_threads_is_measured_by_itself(
+    nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    on(FakeCpu(), monkeypatch)
+    for threads in (1, 2):
+        graphs = open_graphs(nano_bundle, num_threads=threads, cache_dir=tmp_path, compute="auto")
+        graphs.close()
+    assert len(list(tmp_path.glob("*.verdict"))) == 2
+
+
+def test_onnx_runtime_computes_in_the_type_of_the_file(nano_bundle: Bundle, tmp_path: Path) -> None:
+    with EdgeTracker(nano_bundle, cache_dir=tmp_path, compute="f16", backend="onnxruntime") as half:
+        assert (half.choice.precision, half.choice.compute) == ("fp16", "f16")
+    with pytest.raises(
+        BackendUnavailable, match="there is onnx/fp32 in f32 on this machine, nothing"
+    ):
+        EdgeTracker(nano_bundle, backend="onnxruntime", precision="fp32", compute="f16")
+
+
+def test_openvino_has_what_the_cpu_has(
+    nano_bundle: Bundle, cache_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the CPU itself reports, and as another might."""
+    artefact = nano_bundle.find("openvino", "fp32")
+    assert artefact is not None
+    capabilities = openvino.openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    here = openvino.BACKEND.computes(artefact, None)
+    assert here[0] == "f32"
+    assert ("bf16" in here) == ("BF16" in capabilities)
+    if "bf16" not in here:
+        with pytest.raises(BackendUnavailable, match=NEEDS["bf16"]):
+            open_graphs(nano_bundle, backend="openvino", compute="bf16", cache_dir=cache_dir)
+
+    class AnotherCore:
+        def get_property(self, device: str, name: str) -> list[str]:
+            return ["FP32", "INT8", "BF16"] if device == "CPU" else ["FP32", "FP16", "INT8"]
+
+    monkeypatch.setattr(openvino, "openvino_core", AnotherCore)
+    int8 = dataclasses.replace(artefact, precision="int8")
+    assert openvino.BACKEND.computes(artefact, None) == ("f32", "bf16")
+    assert openvino.BACKEND.computes(int8, "CPU") == ("bf16", "f32")
+    assert openvino.BACKEND.computes(artefact, "GPU") == ("f16", "f32")
+
+
+def test_an_unknown_type_is_refused(nano_bundle: Bundle) -> None:
+    with pytest.raises(ValueError, match="compute 'fp16' is unknown: choose auto, f32, f16, bf16"):
+        EdgeTracker(nano_bundle, compute="fp16")
+
+
+def test_doctor_says_what_auto_takes_for_a_bundle(
+    nano_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    on(FakeCpu(), monkeypatch)
+    assert main(["doctor", str(nano_bundle.path)]) == 0
+    printed = capsys.readouterr().out
+    assert "What runs this bundle, with --compute auto" in printed
+    assert "chosen, onnx/fp32 in bf16 on CPU" in printed
