@@ -26,7 +26,7 @@ from edge_tracker.rules.boxes import Box, box_iou
 from edge_tracker.tracker import EdgeTracker, TrackResult
 from edge_tracker.video.draw import annotate, filmstrip, mark_truth
 from edge_tracker.video.frames import open_frames
-from edge_tracker.video.recording import mp4_writer
+from edge_tracker.video.recording import frame_writer
 from edge_tracker.video.rendered_clip import render_clip
 from edge_tracker.video.track import TrackSummary, track_video
 
@@ -126,7 +126,7 @@ def render(path: Path, frames: int) -> list[Box]:
         for frame in render_clip(frames):
             if write is None:
                 height_px, width_px = frame.image.shape[:2]
-                write = stack.enter_context(mp4_writer(path, FPS, width_px, height_px))
+                write = stack.enter_context(frame_writer(path, FPS, width_px, height_px))
             write(frame.image)
             truth.append(frame.box)
             show(len(truth), frames, "")
@@ -141,7 +141,7 @@ def track(bundle: Bundle, truth: Sequence[Box], output: Path, backend: str) -> O
     with (
         EdgeTracker(bundle, backend=backend) as tracker,
         open_frames(output / "clip.mp4") as clip,
-        mp4_writer(output / "tracked.mp4", clip.fps, *clip.first_frame.shape[1::-1]) as write,
+        frame_writer(output / "tracked.mp4", clip.fps, *clip.first_frame.shape[1::-1]) as write,
         progress_bar("tracking") as show,
     ):
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from edge_tracker import EdgeTracker, open_bundle
 from edge_tracker.video.draw import annotate
 from edge_tracker.video.frames import open_frames
-from edge_tracker.video.recording import mp4_writer
+from edge_tracker.video.recording import frame_writer
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with ExitStack() as stack:
         source = stack.enter_context(open_frames(arguments.video))
         height_px, width_px = source.first_frame.shape[:2]
-        write = stack.enter_context(mp4_writer(arguments.save, source.fps, width_px, height_px))
+        write = stack.enter_context(frame_writer(arguments.save, source.fps, width_px, height_px))
         trackers = [stack.enter_context(EdgeTracker(bundle)) for _ in arguments.box]
         for tracker, box in zip(trackers, arguments.box, strict=True):
             tracker.init(source.first_frame, box)

@@ -14,6 +14,7 @@ from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable
+from edge_tracker.files.plain_name import plain_name
 from edge_tracker.hardware import usable_cores
 
 if TYPE_CHECKING:
@@ -79,11 +80,16 @@ def compile_graphs(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     graphs = []
     for name in GRAPHS:
-        path = bundle.path / artefact.graphs[name].model
+        model = artefact.graphs[name].model
         try:
-            session = ort.InferenceSession(path, options, providers=[provider])
+            # The folder's name, as weights are found beside the model.
+            with plain_name(bundle.path) as folder:
+                path = Path(folder, model)
+                session = ort.InferenceSession(path, options, providers=[provider])
         except Exception as error:  # onnxruntime's exceptions share no public base class
-            raise BackendUnavailable(f"onnxruntime refuses {path}: {error}") from error
+            raise BackendUnavailable(
+                f"onnxruntime refuses {bundle.path / model}: {error}"
+            ) from error
         graphs.append(OrtGraph(session, ThreadPoolExecutor(1, f"edge_tracker-{name}")))
     template, search = graphs
     return template, search, device

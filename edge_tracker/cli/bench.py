@@ -16,7 +16,7 @@ from edge_tracker.cli.arguments import (
     width_x_height,
 )
 from edge_tracker.errors import EdgeTrackerError
-from edge_tracker.files.untrusted import harmless, read_json, reading
+from edge_tracker.files.untrusted import read_json, reading
 
 if TYPE_CHECKING:
     from edge_tracker.measure.bench.advice import Comparison
@@ -96,11 +96,11 @@ def run(arguments: argparse.Namespace) -> int:
             cold_starts=0 if arguments.no_cold_start else 3,
             on_progress=show,
         )
-    _print(report)
     if arguments.json is not None:
         write_json(arguments.json, report)
     if arguments.html is not None:
         write_text(arguments.html, bench_page(report))
+    _print(report)
     if not report.artefacts:
         raise EdgeTrackerError(
             "nothing could be measured: "
@@ -117,22 +117,22 @@ def _read_report(path: Path) -> Any:
 
 
 def _print(report: BenchReport) -> None:
-    from edge_tracker.cli.printing import print_table
+    from edge_tracker.cli.printing import print_line, print_table
     from edge_tracker.measure.bench.tables import tables_of
 
     for table in tables_of(report):
         print_table(table.title, table.columns, table.rows)
     for warning in report.warnings:
-        print(harmless(f"warning: {warning}"))
+        print_line(f"warning: {warning}")
     for failure in report.failures:
-        print(harmless(f"not measured: {failure.what}: {failure.reason}"))
-    print(harmless(f"measuring adds {report.overhead_us:.1f} us to an update"))
+        print_line(f"not measured: {failure.what}: {failure.reason}")
+    print_line(f"measuring adds {report.overhead_us:.1f} us to an update")
     chosen = report.recommendation
-    print(harmless(f"recommended: {chosen.artefact or 'none'}: {chosen.reason}"))
+    print_line(f"recommended: {chosen.artefact or 'none'}: {chosen.reason}")
 
 
 def _print_comparison(comparison: Comparison) -> None:
-    from edge_tracker.cli.printing import print_table
+    from edge_tracker.cli.printing import print_line, print_table
 
     rows = [
         (entry.artefact, entry.figure, f"{entry.old:.3f}", f"{entry.new:.3f}", f"{entry.ratio:.3f}")
@@ -140,4 +140,4 @@ def _print_comparison(comparison: Comparison) -> None:
     ]
     print_table("Compared", ("model", "figure", "old ms", "new ms", "new / old"), rows)
     for difference in comparison.differences:
-        print(harmless(f"not the same: {difference}"))
+        print_line(f"not the same: {difference}")

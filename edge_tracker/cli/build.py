@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             options,
             on_progress=show,
         )
-    print_artefacts(bundle.artefacts)
     if arguments.json is not None:
         write_json(arguments.json, bundle.manifest)
+    print_artefacts(bundle.artefacts)
     return 0

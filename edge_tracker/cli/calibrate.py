@@ -12,7 +12,6 @@ from edge_tracker.cli.arguments import (
     add_subcommand,
     positive_int,
 )
-from edge_tracker.files.untrusted import harmless
 
 EXAMPLES = """\
   edge-tracker calibrate small.bundle sequences -o samples.npz
@@ -46,7 +45,13 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from calibration.recording import NUM_SAMPLES, record_samples
-    from edge_tracker.cli.printing import megabytes, print_table, progress_bar, write_json
+    from edge_tracker.cli.printing import (
+        megabytes,
+        print_line,
+        print_table,
+        progress_bar,
+        write_json,
+    )
 
     wanted = arguments.samples or NUM_SAMPLES
     with progress_bar("recording") as show:
@@ -60,14 +65,12 @@ def run(arguments: argparse.Namespace) -> int:
         )
     output = arguments.output_npz
     samples.save(output)
+    if arguments.json is not None:
+        write_json(arguments.json, samples.provenance)
     counts = samples.provenance["sources"]
     rows = [(name, str(count)) for name, count in counts.items()]
     print_table("Calibration samples", ("source", "samples"), rows)
     size = megabytes(output.stat().st_size)
     fewer = f" (fewer than {wanted}: some sources are short)" if len(samples) < wanted else ""
-    print(
-        harmless(f"{len(samples)} samples{fewer} from {len(counts)} sources in {output} ({size})")
-    )
-    if arguments.json is not None:
-        write_json(arguments.json, samples.provenance)
+    print_line(f"{len(samples)} samples{fewer} from {len(counts)} sources in {output} ({size})")
     return 0

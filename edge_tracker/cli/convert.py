@@ -122,10 +122,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace, bundle: Bundle) -> None:
-    print_artefacts(bundle.artefacts)
-    print_int8_accuracy(bundle)
     if arguments.json is not None:
         write_json(arguments.json, bundle.manifest)
+    print_artefacts(bundle.artefacts)
+    print_int8_accuracy(bundle)
 
 
 #: Option -> field of Int8Options.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from edge_tracker.cli.arguments import Subparsers, add_json_option, add_subcommand
 from edge_tracker.errors import BackendUnavailable
-from edge_tracker.files.untrusted import harmless
 
 if TYPE_CHECKING:
     from edge_tracker.measure.doctor import Diagnosis
@@ -34,11 +33,11 @@ def run(arguments: argparse.Namespace) -> int:
     from edge_tracker.measure.doctor import diagnose
 
     diagnosis = diagnose()
+    if arguments.json is not None:
+        write_json(arguments.json, diagnosis)
     _print(diagnosis)
     if arguments.bundle is not None:
         _print_choice(arguments.bundle)
-    if arguments.json is not None:
-        write_json(arguments.json, diagnosis)
     if not any(backend.available for backend in diagnosis.backends):
         raise BackendUnavailable(
             "no backend can run here: "
@@ -58,7 +57,7 @@ def _print_choice(bundle: Path) -> None:
 
 
 def _print(diagnosis: Diagnosis) -> None:
-    from edge_tracker.cli.printing import print_table
+    from edge_tracker.cli.printing import print_line, print_table
 
     cpu, nvidia = diagnosis.cpu, diagnosis.nvidia
     machine = [
@@ -83,5 +82,5 @@ def _print(diagnosis: Diagnosis) -> None:
         for b in diagnosis.backends
     ]
     for warning in diagnosis.warnings:
-        print(harmless(f"warning: {warning}"))
+        print_line(f"warning: {warning}")
     print_table("Backends", ("backend", "can run", "devices, or why not", "remedy"), backends)

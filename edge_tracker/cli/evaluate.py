@@ -86,7 +86,13 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from edge_tracker.cli.printing import print_table, progress_bar, write_json, write_text
+    from edge_tracker.cli.printing import (
+        print_line,
+        print_table,
+        progress_bar,
+        write_json,
+        write_text,
+    )
     from edge_tracker.measure.evaluation.evaluate import evaluate
     from edge_tracker.measure.evaluation.page import to_html
     from edge_tracker.measure.evaluation.tables import (
@@ -114,15 +120,15 @@ def run(arguments: argparse.Namespace) -> int:
             jobs=arguments.jobs,
             on_progress=show,
         )
-    print_table("Sequences", *sequence_table(evaluation))
-    print_table("Overall, means over sequences", *overall_table(evaluation))
-    print(harmless(conditions(evaluation)))
     if arguments.json is not None:
         write_json(arguments.json, to_json(evaluation))
     if arguments.markdown is not None:
         write_text(arguments.markdown, to_markdown(evaluation))
     if arguments.html is not None:
         write_text(arguments.html, to_html(evaluation))
+    print_table("Sequences", *sequence_table(evaluation))
+    print_table("Overall, means over sequences", *overall_table(evaluation))
+    print_line(conditions(evaluation))
     for failure in evaluation.failures:
         tracker = "" if failure.contender is None else f"{failure.contender}: "
         reason = harmless(f"{tracker}{' '.join(failure.reason.split())}")

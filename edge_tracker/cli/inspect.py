@@ -45,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     bundle = open_bundle(arguments.bundle)
     bundle.check_files(list(bundle.files))
+    if arguments.json is not None:
+        write_json(arguments.json, bundle.manifest)
     print_table("Network", ("", ""), _network_rows(bundle))
     print_artefacts(bundle.artefacts)
     print_int8_accuracy(bundle)
@@ -64,8 +66,6 @@ def run(arguments: argparse.Namespace) -> int:
             ("made with", ", ".join(f"{k} {v}" for k, v in bundle.tools.items())),
         ],
     )
-    if arguments.json is not None:
-        write_json(arguments.json, bundle.manifest)
     return 0
 
 

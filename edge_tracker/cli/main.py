@@ -23,6 +23,7 @@ from edge_tracker.cli import (
     verify,
 )
 from edge_tracker.cli.arguments import refuse_bad_outputs
+from edge_tracker.cli.process import Stopped, ending_signals_raise, open_standard_streams
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.files.untrusted import harmless
 from edge_tracker.version import __version__
@@ -39,21 +40,26 @@ examples:
   edge-tracker inspect small.bundle
   edge-tracker doctor
 
-exit status: 0 success, 1 failure named on stderr, 2 wrong usage, 130 interrupted
+exit status: 0 success, 1 failure named on stderr, 2 wrong usage, 130 interrupted by
+Ctrl-C, 143 by SIGTERM
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand, return its exit status; wrong usage raises SystemExit(2)."""
+    open_standard_streams()
     arguments = make_parser().parse_args(argv)
     if arguments.debug:
         _log_to_stderr()
     try:
         refuse_bad_outputs(arguments)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), ending_signals_raise():
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             status: int = arguments.run(arguments)
         return status
+    except Stopped as stopped:
+        sys.stderr.write(f"edge-tracker: stopped by {stopped}\n")
+        return 128 + stopped.number
     except KeyboardInterrupt:
         sys.stderr.write("edge-tracker: interrupted\n")
         return 130

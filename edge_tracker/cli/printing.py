@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,11 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.table import Table
     from rich.text import Text
 
+    class PatientConsole(Console):
+        def on_broken_pipe(self) -> None:
+            """Not to end the process, as rich would."""
+            raise BrokenPipeError
+
     # As Text, so that square brackets in paths and messages are not taken for markup.
     table = Table(
         title=Text(harmless(title), style="table.title"), title_justify="left",
@@ -40,7 +46,29 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         )
     for row in rows:
         table.add_row(*(Text(harmless(cell)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False).print(table)
+    with _reader_may_leave():
+        width = None if sys.stdout.isatty() else PIPE_WIDTH
+        PatientConsole(width=width, highlight=False).print(table)
+
+
+def print_line(text: str) -> None:
+    """Print one line, in which nothing controls a terminal."""
+    with _reader_may_leave():
+        print(harmless(text))
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """What is printed after the reader of a pipe has left (`| head`) goes nowhere: the work that
+    it tells of goes on.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def write_json(path: Path, content: object) -> None:
@@ -51,9 +79,11 @@ def write_json(path: Path, content: object) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file; it is complete or not there."""
+    """Write a text file; it is complete or not there. Bytes of names that are not UTF-8 are
+    escaped, as \\udcff, which JSON reads back.
+    """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def print_artefacts(artefacts: Sequence[Artefact]) -> None:

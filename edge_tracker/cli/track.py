@@ -43,7 +43,7 @@ def add_parser(subparsers: Subparsers) -> None:
         summary="follow a target through a video, camera or folder of images",
         description="Follow the target in a box on the first frame, to the end of SOURCE: a video "
         "file, a folder of images (in natural order), a camera's index or a stream's address. "
-        "Ctrl-C stops a camera or stream and keeps the files; it abandons a video and its files.",
+        "Ctrl-C and SIGTERM stop it, and what was tracked is kept.",
         examples=EXAMPLES,
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
@@ -114,13 +114,13 @@ def run(arguments: argparse.Namespace) -> int:
             tracker, source, box, save=arguments.save, csv_path=arguments.csv, on_frame=on_frame
         )
         choice = tracker.choice
-    _print(summary, choice)
     if arguments.json is not None:
         write_json(
             arguments.json,
             {"backend": dataclasses.asdict(choice), **dataclasses.asdict(summary)},
         )
-    return 0
+    _print(summary, choice)
+    return 130 if summary.interrupted else 0
 
 
 def _silence_opencv() -> None:

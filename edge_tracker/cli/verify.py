@@ -54,11 +54,11 @@ def run(arguments: argparse.Namespace) -> int:
             num_threads=arguments.threads,
             on_progress=show,
         )
-    _print(verification)
     if arguments.json is not None:
         write_json(
             arguments.json, {"passed": verification.passed, **dataclasses.asdict(verification)}
         )
+    _print(verification)
     if not verification.passed:
         raise EdgeTrackerError("verification failed: " + _failures(verification))
     return 0

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import glob as find_paths
+from glob import has_magic
+from itertools import islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from edge_tracker.errors import VideoError
+from edge_tracker.files.plain_name import plain_name
 from edge_tracker.rules.crop import Image
+from edge_tracker.video.live import LiveFrames
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 #: Frames per second where the source does not say: folders of images, some cameras and streams.
@@ -25,10 +32,11 @@ class FrameSource:
     """Frames in order, to be iterated once: each (height, width, 3) uint8 BGR, owned by the caller.
 
     name: what was opened, for messages.
-    path: file or folder, None for cameras and streams.
+    path: file or folder, None for cameras, streams and pipes.
     fps: nominal frames per second.
     num_frames: as announced, None where unknown; a damaged video may hold fewer.
     first_frame: the frame that iteration starts with, ahead of time; later ones may differ in size.
+    dropped: how many frames of a live source were passed over so far, as newer ones were there.
 
     Iterating raises VideoError naming the file when an image of a folder cannot be read.
     """
@@ -39,86 +47,168 @@ class FrameSource:
     num_frames: int | None
     first_frame: Image
     frames: Iterator[Image]
+    dropped: Callable[[], int] = lambda: 0
 
     def __iter__(self) -> Iterator[Image]:
         return self.frames
 
     @property
     def live(self) -> bool:
-        """True for cameras and streams, which end when somebody stops them."""
+        """True for cameras, streams and pipes, which end when somebody stops them."""
         return self.path is None
 
 
 @contextmanager
-def open_frames(source: str | Path | int) -> Iterator[FrameSource]:
-    """Open a video file, a folder of images (2 before 10), a camera index or a stream.
+def open_frames(source: str | Path | int, *, latest: bool = False) -> Iterator[FrameSource]:
+    """Open a video file, a folder of images (2 before 10), a camera index, a stream or a pipe.
 
-    A string of digits is a camera unless a file has that name; a string with "://" is a stream's
-    address, one with " ! " a GStreamer pipeline. Raises VideoError, naming the source, if it yields
-    no frame.
+    Images may also be given by a pattern, `frames/%06d.jpg` or `frames/*.jpg`. A string of digits
+    is a camera unless a file has that name; a string with "://" is a stream's address, one with
+    " ! " a GStreamer pipeline. latest: of a live source, always give the newest frame, and drop
+    those that came meanwhile; without a meaning for files.
+
+    Raises VideoError, naming the source, if it yields no frame.
     """
     text, path = str(source), Path(str(source))
     if path.is_dir() and not isinstance(source, int):
         yield _open_folder(path)
         return
-    opened: str | int = text
-    file: Path | None = None
     if isinstance(source, int) or (re.fullmatch(r"\d{1,4}", text) and not path.exists()):
-        opened, name = int(text), f"camera {text}"
+        with _open_live(int(text), f"camera {text}", latest) as frames:
+            yield frames
+    elif path.exists() and stat.S_ISREG(path.stat().st_mode):
+        with _open_file(path) as frames:
+            yield frames
     elif path.exists():
-        name, file = text, path
+        with plain_name(path) as name, _open_live(name, text, latest) as frames:
+            yield frames
     elif "://" in text or " ! " in text:
-        name = f"stream {text}"
+        with _open_live(text, f"stream {text}", latest) as frames:
+            yield frames
+    elif images := _images_of_pattern(text):
+        yield _open_images(text, Path(text).parent, images)
     else:
         raise VideoError(
-            f"{text} does not exist: give a video file, a folder of images, a camera index such as "
-            "0, or a stream's address"
+            f"{text} does not exist: give a video file, a folder of images, a pattern such as "
+            "frames/%06d.jpg, a camera index such as 0, or a stream's address"
         )
-    with _open_capture(opened, name, file) as frames:
-        yield frames
+
+
+def select_frames(
+    source: FrameSource, start_s: float = 0.0, end_s: float | None = None, every: int = 1
+) -> FrameSource:
+    """The source from one time to another, or every n-th frame of it; times by its nominal rate.
+
+    Raises ValueError for times in the wrong order, VideoError where nothing is left.
+    """
+    if end_s is not None and end_s <= start_s:
+        raise ValueError(f"the end, {end_s} s, is not after the start, {start_s} s")
+    first = round(start_s * source.fps)
+    last = None if end_s is None else max(round(end_s * source.fps), first + 1)
+    frames = islice(source.frames, first, last, every)
+    first_frame = next(frames, None)
+    if first_frame is None:
+        count = source.num_frames
+        length = "" if count is None else f": it is {count / source.fps:g} s long"
+        raise VideoError(f"{source.name} has no frame at {start_s:g} s{length}")
+    count = source.num_frames
+    if count is not None:
+        count = len(range(first, count if last is None else min(last, count), every))
+    return dataclasses.replace(
+        source,
+        fps=source.fps / every,
+        num_frames=count,
+        first_frame=first_frame,
+        frames=_with_first(first_frame, frames),
+    )
 
 
 @contextmanager
-def _open_capture(opened: str | int, name: str, path: Path | None) -> Iterator[FrameSource]:
-    capture = cv2.VideoCapture(opened)
+def _open_file(path: Path) -> Iterator[FrameSource]:
+    with plain_name(path) as name:
+        capture = cv2.VideoCapture(name)
+        try:
+            # Sizes and counts in headers lie; a decoded frame does not.
+            readable, first_frame = capture.read()
+            if not readable:
+                raise VideoError(f"{path} cannot be opened as video: {_remedy_of_file(path)}")
+            announced = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+            yield FrameSource(
+                name=str(path),
+                path=path,
+                fps=_nominal(capture.get(cv2.CAP_PROP_FPS)),
+                num_frames=int(announced) if 0 < announced < 2**40 else None,
+                first_frame=np.asarray(first_frame, np.uint8),
+                frames=_with_first(np.asarray(first_frame, np.uint8), _captured(capture)),
+            )
+        finally:
+            capture.release()
+
+
+@contextmanager
+def _open_live(opened: str | int, name: str, latest: bool) -> Iterator[FrameSource]:
+    frames = LiveFrames(opened, latest)
     try:
-        # Sizes and counts in headers lie; a decoded frame does not.
-        readable, first_frame = capture.read()
-        if not readable:
-            raise VideoError(f"{name} cannot be opened as video: {_opening_remedy(opened, path)}")
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        announced = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        first_frame = frames.next()
+        if first_frame is None:
+            raise VideoError(f"{name} cannot be opened as video: {_remedy_of_live(opened)}")
         yield FrameSource(
             name=name,
-            path=path,
-            fps=fps if math.isfinite(fps) and 0 < fps <= 1000 else DEFAULT_FPS,
-            num_frames=int(announced) if path is not None and 0 < announced < 2**40 else None,
-            first_frame=np.asarray(first_frame, np.uint8),
-            frames=_captured_frames(capture, np.asarray(first_frame, np.uint8)),
+            path=None,
+            fps=_nominal(frames.fps),
+            num_frames=None,
+            first_frame=first_frame,
+            frames=_with_first(first_frame, iter(frames)),
+            dropped=lambda: frames.dropped,
         )
     finally:
-        capture.release()
+        frames.close()
 
 
-def _opening_remedy(opened: str | int, path: Path | None) -> str:
-    if path is not None:
-        return (
-            "it is damaged, not a video, or in a codec that this OpenCV cannot decode; "
-            f"try `ffmpeg -i {path.name} -c:v libx264 out.mp4` and open out.mp4"
-        )
+def _nominal(fps: float) -> float:
+    return fps if math.isfinite(fps) and 0 < fps <= 1000 else DEFAULT_FPS
+
+
+def _remedy_of_file(path: Path) -> str:
+    return (
+        "it is damaged, not a video, or in a codec that this OpenCV cannot decode; "
+        f"try `ffmpeg -i {path.name} -c:v libx264 out.mp4` and open out.mp4"
+    )
+
+
+def _remedy_of_live(opened: str | int) -> str:
     if isinstance(opened, int):
         return "check that it is plugged in, not used by another program, and that you may read it"
     return "check the address, the network, and that this OpenCV build has FFmpeg or GStreamer"
 
 
-def _captured_frames(capture: cv2.VideoCapture, first_frame: Image) -> Iterator[Image]:
+def _with_first(first_frame: Image, others: Iterator[Image]) -> Iterator[Image]:
     # A copy, because the caller owns each frame and first_frame is handed out as well.
     yield first_frame.copy()
+    yield from others
+
+
+def _captured(capture: cv2.VideoCapture) -> Iterator[Image]:
     while True:
         readable, frame = capture.read()
         if not readable:
             return
         yield np.asarray(frame, np.uint8)
+
+
+def _images_of_pattern(text: str) -> list[Path]:
+    """Images by a pattern of the shell or of printf, in natural order; none where it is neither."""
+    folder, name = Path(text).parent, Path(text).name
+    found: Sequence[str | Path] = ()
+    if printf := re.fullmatch(r"([^%]*)%(0\d+)?d([^%]*)", name):
+        before, width, after = printf.groups()
+        digits = rf"\d{{{int(width)},}}" if width else r"\d+"
+        wanted = re.compile(f"{re.escape(before)}{digits}{re.escape(after)}")
+        found = [path for path in folder.glob("*") if wanted.fullmatch(path.name)]
+    elif has_magic(text):
+        found = find_paths(text)
+    images = [Path(path) for path in found if is_image_name(Path(path).name)]
+    return sorted(images, key=lambda path: natural_key(str(path)))
 
 
 def _open_folder(folder: Path) -> FrameSource:
@@ -132,8 +222,12 @@ def _open_folder(folder: Path) -> FrameSource:
         raise VideoError(
             f"folder {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}){hint}"
         )
+    return _open_images(str(folder), folder, images)
+
+
+def _open_images(name: str, folder: Path, images: Sequence[Path]) -> FrameSource:
     return FrameSource(
-        name=str(folder),
+        name=name,
         path=folder,
         fps=DEFAULT_FPS,
         num_frames=len(images),

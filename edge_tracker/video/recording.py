@@ -1,7 +1,11 @@
-"""Frames out, as an mp4 file that is whole or not there."""
+"""Frames out: a video, or a folder of images, that is whole or not there."""
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,30 +14,58 @@ import cv2
 
 from edge_tracker.errors import VideoError
 from edge_tracker.files.atomic_file import replacing
+from edge_tracker.files.plain_name import plain_name
 from edge_tracker.rules.crop import Image
+
+#: Ending -> codec, each of which the FFmpeg of OpenCV's wheels encodes; H.264 is not among them.
+CODECS = {
+    ".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "XVID", ".mkv": "mp4v", ".webm": "VP80",
+}  # fmt: skip
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+#: MPEG-4 part 2 holds a frame rate as a fraction whose numerator fits into 16 bits.
+MAX_RATE_NUMERATOR = 65535
+
+WriteFrame = Callable[[Image], None]
 
 
 @contextmanager
-def mp4_writer(
-    target: Path, fps: float, width_px: int, height_px: int
-) -> Iterator[Callable[[Image], None]]:
-    """Give a function that appends a (height, width, 3) uint8 BGR frame to an mp4 (codec mp4v).
+def frame_writer(target: Path, fps: float, width_px: int, height_px: int) -> Iterator[WriteFrame]:
+    """Give a function that appends a (height, width, 3) uint8 BGR frame.
 
-    A video has one size: frames of another are scaled to it. The file takes its name only once it
-    is complete and can be read back. Raises ValueError for a name that does not end in .mp4,
-    OSError where no file can be made, VideoError if OpenCV cannot encode or the disk is full.
+    target: a video, whose ending says its format (`CODECS`), or images: a pattern such as
+    `frames/%06d.jpg`, counted from 0, whose folder does not exist yet or is empty. A video has one
+    size: frames of another are scaled to it. It takes its name only once it is complete and can be
+    read back.
+
+    Raises ValueError for a name of another ending or a folder that holds something, OSError where
+    nothing can be made, VideoError if OpenCV cannot encode or the disk is full.
     """
-    if target.suffix.lower() != ".mp4":
+    suffix = target.suffix.lower()
+    if "%" in target.name and suffix in IMAGE_SUFFIXES:
+        with _image_writer(target) as write:
+            yield write
+    elif suffix in CODECS:
+        with _video_writer(target, fps, width_px, height_px) as write:
+            yield write
+    else:
         raise ValueError(
-            f"video {target} must be named .mp4, for example {target.with_suffix('.mp4')}"
+            f"{target} has no ending that can be written: name a video "
+            f"({', '.join(CODECS)}), such as {target.with_suffix('.mp4')}, or images, such as "
+            f"{target.with_suffix('') / '%06d.jpg'}"
         )
-    with replacing(target) as temporary:
-        fourcc = cv2.VideoWriter.fourcc(*"mp4v")
-        writer = cv2.VideoWriter(str(temporary), fourcc, fps, (width_px, height_px))
+
+
+@contextmanager
+def _video_writer(target: Path, fps: float, width_px: int, height_px: int) -> Iterator[WriteFrame]:
+    codec = CODECS[target.suffix.lower()]
+    with replacing(target) as temporary, plain_name(temporary) as name:
+        fourcc = cv2.VideoWriter.fourcc(*codec)
+        writer = cv2.VideoWriter(name, fourcc, storable_rate(fps), (width_px, height_px))
         if not writer.isOpened():
             raise VideoError(
                 f"video {target} cannot be encoded ({width_px}x{height_px} px, {fps} fps): this "
-                "OpenCV has no mp4v encoder; install opencv-python, which brings one"
+                f"OpenCV has no encoder of {codec}, or not for this size; save images instead, "
+                f"such as {target.with_suffix('') / '%06d.jpg'}"
             )
         num_written = 0
 
@@ -50,7 +82,7 @@ def mp4_writer(
         finally:
             writer.release()
         # OpenCV reports no failed write: a full disk shows only in what can be read back.
-        written = cv2.VideoCapture(str(temporary))
+        written = cv2.VideoCapture(name)
         num_readable = int(written.get(cv2.CAP_PROP_FRAME_COUNT)) if written.isOpened() else 0
         written.release()
         if num_readable != num_written:
@@ -58,3 +90,50 @@ def mp4_writer(
                 f"video {target} is not complete: {num_readable} of {num_written} frames were "
                 "stored, the disk is probably full"
             )
+
+
+def storable_rate(fps: float) -> float:
+    """The frame rate nearest to this one that MPEG-4 part 2 can hold.
+
+    OpenCV writes a rate as thousandths, if it must: 119.987 becomes 119987/1000, which is refused.
+    """
+    for decimals in (3, 2, 1, 0):
+        rate = round(fps, decimals)
+        if rate * 10**decimals <= MAX_RATE_NUMERATOR:
+            return rate
+    raise ValueError(f"{fps} frames per second cannot be stored")
+
+
+@contextmanager
+def _image_writer(pattern: Path) -> Iterator[WriteFrame]:
+    if not re.fullmatch(r"[^%]*%(0\d)?d[^%]*", pattern.name):
+        raise ValueError(f"{pattern} is not a pattern of images: expected one such as %06d.jpg")
+    folder = pattern.parent
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} holds something already: name a new folder for the images")
+    if folder.absolute() == Path.cwd() or not folder.absolute().parent.is_dir():
+        raise ValueError(
+            f"{pattern} does not name a new folder in one that exists: expected such as "
+            f"frames/{pattern.name}"
+        )
+    real = Path(os.path.realpath(folder))
+    temporary = real.with_name(f".{uuid.uuid4().hex[:12]}.part")
+    temporary.mkdir()
+    num_written = 0
+
+    def write(frame: Image) -> None:
+        nonlocal num_written
+        file = temporary / (pattern.name % num_written)
+        encoded = cv2.imencode(pattern.suffix.lower(), frame)[1].tobytes()
+        try:
+            file.write_bytes(encoded)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(folder / file.name)) from error
+        num_written += 1
+
+    try:
+        yield write
+        temporary.rename(real)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise

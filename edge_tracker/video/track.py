@@ -1,4 +1,4 @@
-"""A whole video through the tracker: boxes to CSV, annotated frames to mp4, and a summary."""
+"""A whole video through the tracker: boxes to CSV, annotated frames to a video, and a summary."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
-from edge_tracker.files.atomic_file import replacing
+from edge_tracker.files.atomic_file import is_written_into, replacing
 from edge_tracker.files.outputs import refuse_overlap
 from edge_tracker.rules.boxes import Box
 from edge_tracker.rules.crop import Image
 from edge_tracker.tracker import EdgeTracker, TrackResult
 from edge_tracker.video.draw import annotate
 from edge_tracker.video.frames import FrameSource
-from edge_tracker.video.recording import mp4_writer
+from edge_tracker.video.recording import frame_writer
 
 CSV_COLUMNS = (
     "frame", "x", "y", "w", "h", "score", "found", "std_left", "std_top", "std_right", "std_bottom",
@@ -30,7 +31,9 @@ class TrackSummary:
     """How a video went. Times are of `update()` alone, without reading, drawing or writing.
 
     frames: how many, the first included, on which the tracker was started.
-    ended: why tracking stopped short of the announced frames, None if it did not.
+    ended: why tracking stopped short of the announced frames, None if it did not. interrupted: it
+    was Ctrl-C or a signal, before the end of a file.
+    dropped: frames of a live source that were passed over, as newer ones were there.
     The rest is about the frames after the first; None where there are none.
     """
 
@@ -38,6 +41,8 @@ class TrackSummary:
     frames: int
     announced_frames: int | None
     ended: str | None
+    interrupted: bool
+    dropped: int
     update_fps: float | None
     update_ms_median: float | None
     update_ms_p95: float | None
@@ -51,37 +56,40 @@ def track_video(
     box_frame_xywh: Box,
     *,
     save: Path | None = None,
-    csv_path: Path | None = None,
+    csv_path: Path | TextIO | None = None,
     on_frame: Callable[[int, Image, TrackResult], bool] | None = None,
 ) -> TrackSummary:
     """Track the target in `box_frame_xywh` of the source's first frame to the source's end.
 
-    save: mp4 of annotated frames. csv_path: one row per frame; row 0 is the given box with score 1.
-    Both take their names only when complete; an exception while tracking leaves neither.
+    save: where annotated frames go, as for `frame_writer`. csv_path: one row per frame; row 0 is
+    the given box with score 1. Both take their names only when complete; a failure leaves neither.
+    A stream, device or pipe is given each row at once.
 
     on_frame: called with index, frame (not annotated) and result, the given box included; False
     stops there.
 
-    Ctrl-C is the way to stop a camera or stream, so there it ends tracking and keeps the files; in
-    a video it is raised as KeyboardInterrupt.
+    KeyboardInterrupt (Ctrl-C) ends tracking, and what was tracked is kept; before the first frame
+    it is raised.
 
     Raises ValueError where an output is, contains or lies inside the source or the other output.
     """
-    for target in (save, csv_path):
+    rows_path = csv_path if isinstance(csv_path, Path) else None
+    for target in (save, rows_path):
         if target is not None:
             refuse_overlap(target, [source.path])
     if save is not None:
-        refuse_overlap(save, [csv_path], role="which is written too")
+        refuse_overlap(save, [rows_path], role="which is written too")
 
     update_ms: list[float] = []
     scores: list[float] = []
     frames = frames_lost = 0
     ended: str | None = None
+    interrupted = False
     with ExitStack() as outputs:
         # Both are opened before the first frame: if they cannot be written, that is known at once.
         height_px, width_px = source.first_frame.shape[:2]
         write_frame = (
-            outputs.enter_context(mp4_writer(save, source.fps, width_px, height_px))
+            outputs.enter_context(frame_writer(save, source.fps, width_px, height_px))
             if save
             else None
         )
@@ -110,14 +118,17 @@ def track_video(
                 if source.live or (source.num_frames is not None and frames < source.num_frames):
                     ended = f"{source.name} ended after {_of_announced(frames, source)} frames"
         except KeyboardInterrupt:
-            if not source.live or frames == 0:
+            if frames == 0:
                 raise
-            ended = f"interrupted after {frames} frames"
+            interrupted = not source.live
+            ended = f"interrupted after {_of_announced(frames, source)} frames, which are kept"
     return TrackSummary(
         source=source.name,
         frames=frames,
         announced_frames=source.num_frames,
         ended=ended,
+        interrupted=interrupted,
+        dropped=source.dropped(),
         update_fps=1000 / float(np.mean(update_ms)) if update_ms else None,
         update_ms_median=float(np.median(update_ms)) if update_ms else None,
         update_ms_p95=float(np.percentile(update_ms, 95)) if update_ms else None,
@@ -142,14 +153,26 @@ def _of_announced(frames: int, source: FrameSource) -> str:
 
 
 @contextmanager
-def _csv_writer(target: Path) -> Iterator[Callable[[int, TrackResult], None]]:
-    with replacing(target) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+def _csv_writer(target: Path | TextIO) -> Iterator[Callable[[int, TrackResult], None]]:
+    with ExitStack() as stack:
+        at_once = not isinstance(target, Path) or is_written_into(target)
+        if isinstance(target, Path):
+            path = target if at_once else stack.enter_context(replacing(target))
+            opened = path.open("a" if at_once else "w", newline="", encoding="utf-8")
+            target = stack.enter_context(opened)
+        file = target
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(CSV_COLUMNS)
 
-        def write_row(index: int, result: TrackResult) -> None:
+        def write_row(*cells: object) -> None:
+            rows.writerow(cells)
+            if at_once:
+                file.flush()
+
+        write_row(*CSV_COLUMNS)
+
+        def write_result(index: int, result: TrackResult) -> None:
             box = [f"{value:.3f}" for value in result.box]
             stds = [f"{value:.3f}" for value in result.edge_std_px]
-            rows.writerow([index, *box, f"{result.score:.4f}", int(result.found), *stds])
+            write_row(index, *box, f"{result.score:.4f}", int(result.found), *stds)
 
-        yield write_row
+        yield write_result

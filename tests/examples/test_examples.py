@@ -12,7 +12,7 @@ import pytest
 
 from edge_tracker import Bundle, TrackResult, VideoError
 from edge_tracker.video.frames import FrameSource, open_frames
-from edge_tracker.video.recording import mp4_writer
+from edge_tracker.video.recording import frame_writer
 from edge_tracker.video.rendered_clip import render_clip
 from examples import (
     convert_and_track,
@@ -30,7 +30,7 @@ BOX = ["--box", "100", "90", "40", "50"]
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    with mp4_writer(path, 30.0, 480, 360) as write:
+    with frame_writer(path, 30.0, 480, 360) as write:
         for frame in render_clip(FRAMES, 480, 360):
             write(frame.image)
     return path

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 
 from edge_tracker.rules.boxes import Box
-from edge_tracker.video.recording import mp4_writer
+from edge_tracker.video.recording import frame_writer
 from edge_tracker.video.rendered_clip import render_clip
 
 WIDTH, HEIGHT = 160, 120
@@ -29,7 +29,7 @@ def write_sequence(root: Path, name: str, frames: int, seed: int = 0) -> Path:
 def write_video(path: Path, frames: int, seed: int = 0) -> Path:
     """An mp4, and beside it the target's box in its first frame."""
     clip = list(render_clip(frames, WIDTH, HEIGHT, seed))
-    with mp4_writer(path, 25, WIDTH, HEIGHT) as write:
+    with frame_writer(path, 25, WIDTH, HEIGHT) as write:
         for frame in clip:
             write(frame.image)
     write_boxes(path.with_suffix(".txt"), [clip[0].box])

@@ -22,7 +22,7 @@ from edge_tracker.cli.main import main
 from edge_tracker.version import __version__
 from edge_tracker.video import window
 from edge_tracker.video.frames import open_frames
-from edge_tracker.video.recording import mp4_writer
+from edge_tracker.video.recording import frame_writer
 from tests.helpers.command_line import fails, run_as_program, usage_error
 from tests.helpers.lively_networks import TINY, lively_network
 
@@ -42,7 +42,7 @@ def bundle(nano_bundle: Bundle) -> Path:
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
-    with mp4_writer(tmp_path / "clip.mp4", 25, 320, 240) as write:
+    with frame_writer(tmp_path / "clip.mp4", 25, 320, 240) as write:
         for _ in range(8):
             write(rng.integers(0, 255, (240, 320, 3), dtype=np.uint8))
     return tmp_path / "clip.mp4"

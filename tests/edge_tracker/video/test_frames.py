@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from edge_tracker.errors import VideoError
-from edge_tracker.video.frames import DEFAULT_FPS, natural_key, open_frames
-from edge_tracker.video.recording import mp4_writer
+from edge_tracker.video.frames import DEFAULT_FPS, natural_key, open_frames, select_frames
+from edge_tracker.video.recording import frame_writer
 from tests.helpers.places import SHARED
 
 Image = np.ndarray
@@ -28,7 +28,7 @@ def grey_frames(count: int, width_px: int = 64, height_px: int = 48) -> list[Ima
 
 def write_video(path: Path, frames: list[Image], fps: float = 25.0) -> Path:
     height_px, width_px = frames[0].shape[:2]
-    with mp4_writer(path, fps, width_px, height_px) as write:
+    with frame_writer(path, fps, width_px, height_px) as write:
         for frame in frames:
             write(frame)
     return path
@@ -162,7 +162,7 @@ def test_a_failure_leaves_the_old_video_and_nothing_else(tmp_path: Path) -> None
     before = video.read_bytes()
 
     def interrupted() -> None:
-        with mp4_writer(video, 25, 64, 48) as write:
+        with frame_writer(video, 25, 64, 48) as write:
             write(grey_frames(1)[0])
             raise KeyboardInterrupt
 
@@ -192,14 +192,85 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
 def test_unusable_targets_are_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "folder.mp4").mkdir()
     cases = [
-        (tmp_path / "clip.avi", ValueError, r"must be named \.mp4"),
-        (tmp_path / "folder.mp4", ValueError, "is not a regular file"),
+        (tmp_path / "clip.gif", ValueError, r"no ending that can be written: .*clip\.mp4"),
+        (tmp_path / "folder.mp4", ValueError, "is a folder"),
         (tmp_path / "absent" / "clip.mp4", FileNotFoundError, "absent does not exist, create it"),
         (Path("/proc/clip.mp4"), OSError, r"clip\.mp4"),
     ]
     for target, kind, message in cases:
-        with pytest.raises(kind, match=message), mp4_writer(target, 25, 64, 48):
+        with pytest.raises(kind, match=message), frame_writer(target, 25, 64, 48):
             pytest.fail("the block must not run")
+
+
+@pytest.mark.parametrize("pattern", ["frame%03d.png", "frame*.png", "frame%d.png"])
+def test_images_by_a_pattern(tmp_path: Path, pattern: str) -> None:
+    for number, frame in enumerate(grey_frames(11)):
+        cv2.imwrite(str(tmp_path / f"frame{number:03}.png"), frame)
+    cv2.imwrite(str(tmp_path / "thumbnail.png"), grey_frames(1)[0])
+    (tmp_path / "._frame001.png").write_bytes(b"left by another system")
+    with open_frames(f"{tmp_path}/{pattern}") as source:
+        assert source.num_frames == 11
+        assert not source.live
+        assert indices(iter(source)) == list(range(11))
+
+
+def test_a_pattern_without_images_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(VideoError, match=r"%06d\.jpg does not exist"),
+        open_frames(str(tmp_path / "%06d.jpg")),
+    ):
+        pass
+
+
+def not_utf8(folder: Path, name: bytes) -> Path:
+    return Path(os.fsdecode(os.fsencode(folder) + b"/" + name))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    """OpenCV ends the process on them."""
+    folder = not_utf8(tmp_path, b"card\xff")
+    folder.mkdir()
+    clip = write_video(not_utf8(folder, b"clip\xe9.mp4"), grey_frames(3))
+    with open_frames(clip) as source:
+        assert indices(iter(source)) == [0, 1, 2]
+    assert len(os.listdir(folder)) == 1
+
+
+def test_a_name_that_looks_like_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FFmpeg takes what stands before a colon for a protocol."""
+    monkeypatch.chdir(tmp_path)
+    clip = write_video(Path("2024-05-01T12:30:00.mp4"), grey_frames(3))
+    with open_frames(clip) as source:
+        assert indices(iter(source)) == [0, 1, 2]
+
+
+def test_a_part_of_a_source(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", grey_frames(20), fps=10)
+    for choice, expected in (
+        ({"start_s": 0.5}, list(range(5, 20))),
+        ({"end_s": 0.5}, list(range(5))),
+        ({"every": 4}, [0, 4, 8, 12, 16]),
+        ({"start_s": 0.3, "end_s": 1.0, "every": 3}, [3, 6, 9]),
+        ({"end_s": 99.0, "every": 19}, [0, 19]),
+    ):
+        with open_frames(clip) as source:
+            part = select_frames(source, **choice)
+            assert part.num_frames == len(expected)
+            assert part.fps == 10 / choice.get("every", 1)
+            assert indices(iter([part.first_frame])) == expected[:1]
+            assert indices(iter(part)) == expected
+
+
+def test_a_part_that_is_none(tmp_path: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", grey_frames(20), fps=10)
+    with (
+        open_frames(clip) as source,
+        pytest.raises(VideoError, match=r"no frame at 7 s.* 2 s long"),
+    ):
+        select_frames(source, start_s=7)
+    with open_frames(clip) as source, pytest.raises(ValueError, match="not after the start"):
+        select_frames(source, start_s=1, end_s=1)
 
 
 @pytest.mark.skipif(not SHARED_VIDEO.exists(), reason="needs ../shared/data/videos")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
 import signal
@@ -150,14 +151,41 @@ def test_the_watcher_sees_each_frame_and_can_stop(tracker: EdgeTracker, tmp_path
     assert (tmp_path / "out.mp4").exists()
 
 
-def test_ctrl_c_abandons_a_video_and_leaves_no_files(
+def test_ctrl_c_in_a_video_keeps_what_was_tracked(
     tracker: EdgeTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt_at(3, monkeypatch)
     source = recorded(noise(9), tmp_path / "clip")
+    save, csv_path = tmp_path / "o.mp4", tmp_path / "b.csv"
+    summary = track_video(tracker, source, BOX, save=save, csv_path=csv_path)
+    assert summary.interrupted
+    assert summary.ended == "interrupted after 3 of 9 frames, which are kept"
+    assert len(csv_path.read_text().splitlines()) == 1 + 3
+    with open_frames(save) as kept:
+        assert kept.num_frames == 3
+
+
+def test_ctrl_c_before_the_first_frame_leaves_no_files(
+    tracker: EdgeTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(EdgeTracker, "init", interrupted)
+    source = recorded(noise(9), tmp_path / "clip")
     with pytest.raises(KeyboardInterrupt):
         track_video(tracker, source, BOX, save=tmp_path / "o.mp4", csv_path=tmp_path / "b.csv")
     assert os.listdir(tmp_path) == []
+
+
+def test_rows_reach_a_stream_or_pipe_at_once(tracker: EdgeTracker, tmp_path: Path) -> None:
+    class Stream(io.StringIO):
+        def flush(self) -> None:
+            flushed.append(self.getvalue().count("\n"))
+
+    flushed: list[int] = []
+    track_video(tracker, live(noise(3)), BOX, csv_path=Stream())
+    assert flushed == [1, 2, 3, 4]
 
 
 def test_ctrl_c_stops_a_camera_and_keeps_its_files(
@@ -166,7 +194,8 @@ def test_ctrl_c_stops_a_camera_and_keeps_its_files(
     interrupt_at(3, monkeypatch)
     save, csv_path = tmp_path / "o.mp4", tmp_path / "b.csv"
     summary = track_video(tracker, live(noise(9)), BOX, save=save, csv_path=csv_path)
-    assert summary.ended == "interrupted after 3 frames"
+    assert summary.ended == "interrupted after 3 frames, which are kept"
+    assert not summary.interrupted
     assert len(csv_path.read_text().splitlines()) == 1 + 3
     with open_frames(save) as source:
         assert source.num_frames == 3
