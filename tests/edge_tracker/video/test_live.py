@@ -128,7 +128,7 @@ def test_dropped_frames_are_counted_in_the_source(camera: Camera) -> None:
         camera.shoot()
         wait(lambda: camera.reads == 3)
         wait(lambda: source.dropped() == 1)
-        assert [number(frame) for frame, _ in zip(source, range(2), strict=False)] == [1, 3]
+        assert [number(next(source.frames)) for _ in range(2)] == [1, 3]
         camera.unplug()
 
 
