@@ -223,7 +223,7 @@ def test_an_unreadable_video_is_one_line_without_opencvs_own(bundle: Path, tmp_p
         assert finished.stderr.count("\n") == 1
 
 
-def test_ctrl_c_exits_with_130_and_leaves_nothing(bundle: Path, clip: Path) -> None:
+def test_ctrl_c_exits_with_130_and_keeps_what_was_tracked(bundle: Path, clip: Path) -> None:
     prelude = (
         "import signal\n"
         "from edge_tracker.tracker import EdgeTracker\n"
@@ -233,8 +233,9 @@ def test_ctrl_c_exits_with_130_and_leaves_nothing(bundle: Path, clip: Path) -> N
     finished = run_as_program(
         "track", str(bundle), str(clip), "--box", BOX, "--save", str(save), prelude=prelude
     )
-    assert (finished.returncode, finished.stderr) == (130, "edge-tracker: interrupted\n")
-    assert {path.name for path in clip.parent.iterdir()} == {"clip.mp4"}
+    assert (finished.returncode, finished.stderr) == (130, "")
+    assert "interrupted after 1 of 8 frames, which are kept" in finished.stdout
+    assert {path.name for path in clip.parent.iterdir()} == {"clip.mp4", "out.mp4"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
