@@ -122,8 +122,10 @@ def _paths(value: object) -> list[Path]:
 def _refuse_no_file(output: Path, option: str) -> None:
     if output.is_dir():
         raise ValueError(f"{option} {output} is a folder: name a file")
-    if not output.parent.is_dir():
-        reason = f"folder {output.parent} does not exist, create it first"
+    # A pattern of images makes its own folder.
+    folder = output.parent.parent if "%" in output.name else output.parent
+    if not folder.is_dir():
+        reason = f"folder {folder} does not exist, create it first"
         raise FileNotFoundError(errno.ENOENT, reason, str(output))
 
 
