@@ -73,13 +73,7 @@ def track_video(
 
     Raises ValueError where an output is, contains or lies inside the source or the other output.
     """
-    rows_path = csv_path if isinstance(csv_path, Path) else None
-    for target in (save, rows_path):
-        if target is not None:
-            refuse_overlap(target, [source.path])
-    if save is not None:
-        refuse_overlap(save, [rows_path], role="which is written too")
-
+    _refuse_outputs(source, save, csv_path)
     update_ms: list[float] = []
     scores: list[float] = []
     frames = frames_lost = 0
@@ -146,6 +140,15 @@ def annotate_result(frame_bgr: Image, result: TrackResult) -> Image:
         found=result.found,
         edge_std_px=result.edge_std_px,
     )
+
+
+def _refuse_outputs(source: FrameSource, save: Path | None, csv_to: Path | TextIO | None) -> None:
+    rows_path = csv_to if isinstance(csv_to, Path) else None
+    for target in (save, rows_path):
+        if target is not None:
+            refuse_overlap(target, [source.path])
+    if save is not None:
+        refuse_overlap(save, [rows_path], role="which is written too")
 
 
 def _of_announced(frames: int, source: FrameSource) -> str:
