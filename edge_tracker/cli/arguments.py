@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from edge_tracker.backends.choice import backend_names
+from edge_tracker.backends.record import COMPUTES
 from edge_tracker.bundle.manifest import PRECISIONS
 from edge_tracker.files.outputs import refuse_overlap
 
@@ -63,6 +64,17 @@ def add_artefact_options(
         help=f"comma-separated: {', '.join(PRECISIONS)}",
     )
     add_placement_options(parser)
+
+
+def add_compute_option(parser: argparse.ArgumentParser) -> None:
+    """Several types, to be set side by side."""
+    parser.add_argument(
+        "--compute",
+        type=names_among(("auto", *COMPUTES)),
+        metavar="TYPES",
+        help="types of floating-point arithmetic, comma-separated: "
+        f"{', '.join(('auto', *COMPUTES))} (default: what each model is made for)",
+    )
 
 
 def add_placement_options(parser: argparse.ArgumentParser) -> None:

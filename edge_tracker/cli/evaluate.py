@@ -11,6 +11,7 @@ from edge_tracker.backends.choice import backend_names
 from edge_tracker.cli.arguments import (
     Subparsers,
     add_artefact_options,
+    add_compute_option,
     add_json_option,
     add_subcommand,
     names,
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   edge-tracker eval small.bundle OTB100 --results results --html report.html
   edge-tracker eval small.bundle sequences --precision fp32,int8
+  edge-tracker eval small.bundle sequences --compute f32,bf16
   edge-tracker eval small.bundle sequences --camera-fps 30 --threads 2
   edge-tracker eval small.bundle sequences --peer nanotrack:peers/nanotrack_v2 \\
       --peer pytorch:mixformerv2_small.pth.tar
 
-The precision that is named first is what the others are compared with. With --results, a second
+What is named first is what the others are compared with, sequence by sequence: the mean difference
+of success AUC and its 95 % interval. With --results, a second
 run goes on where the first one was interrupted.
 """
 
@@ -57,6 +60,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--max-frames", type=positive_int, metavar="N", help="of each sequence, from its start"
     )
     add_artefact_options(parser, ("auto", *backend_names()))
+    add_compute_option(parser)
     parser.add_argument(
         "--peer",
         type=_peer,
@@ -112,6 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
             max_frames=arguments.max_frames,
             backends=arguments.backend or ("auto",),
             precisions=arguments.precision or (None,),
+            computes=arguments.compute or (None,),
             device=arguments.device,
             num_threads=arguments.threads,
             peers=[_open_peer(kind, path, arguments) for kind, path in arguments.peer],

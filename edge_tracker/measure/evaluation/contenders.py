@@ -45,7 +45,7 @@ class Contender(Protocol):
 
 @dataclass(frozen=True)
 class BundleContender:
-    """One artefact of a bundle, on one backend. backend: "auto" or a backend's name."""
+    """One artefact of a bundle, on one backend, "auto" or its name; compute as for EdgeTracker."""
 
     bundle: Path
     backend: str = "auto"
@@ -53,14 +53,17 @@ class BundleContender:
     device: str | None = None
     num_threads: int | None = None
     cache_dir: Path | None = None
+    compute: str | None = None
 
     @property
     def name(self) -> str:
-        parts = (self.backend, self.device and self.device.lower(), self.precision)
+        parts = (self.backend, self.device and self.device.lower(), self.precision, self.compute)
         return "-".join(part for part in parts if part)
 
     def resolved(self) -> BundleContender:
-        """The same with the backend and precision that this machine runs; raises as EdgeTracker."""
+        """The same with the backend, precision and type that this machine runs; raises as
+        EdgeTracker.
+        """
         graphs = open_graphs(
             open_bundle(self.bundle),
             backend=self.backend,
@@ -68,9 +71,16 @@ class BundleContender:
             precision=self.precision,
             num_threads=self.num_threads,
             cache_dir=self.cache_dir,
+            compute=self.compute,
         )
         graphs.close()
-        return replace(self, backend=graphs.choice.backend, precision=graphs.choice.precision)
+        choice = graphs.choice
+        return replace(
+            self,
+            backend=choice.backend,
+            precision=choice.precision,
+            compute=None if self.compute is None else choice.compute,
+        )
 
     def identity(self) -> dict[str, str]:
         bundle = open_bundle(self.bundle)
@@ -96,6 +106,7 @@ class BundleContender:
                 precision=self.precision,
                 num_threads=self.num_threads,
                 cache_dir=self.cache_dir,
+                compute=self.compute,
             )
         )
 

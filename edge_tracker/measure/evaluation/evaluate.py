@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -30,6 +31,7 @@ def evaluate(
     max_frames: int | None = None,
     backends: Sequence[str] = ("auto",),
     precisions: Sequence[str | None] = (None,),
+    computes: Sequence[str | None] = (None,),
     device: str | None = None,
     num_threads: int | None = None,
     cache_dir: Path | None = None,
@@ -42,10 +44,10 @@ def evaluate(
     """Track every sequence of a data set from its first box; -> boxes, times and scores of each
     contender on each sequence, with means over sequences, and what failed.
 
-    layout: see `layouts.LAYOUTS`; recognised by default. only: names or patterns of
-    sequences. max_frames: of each sequence, from its start. backends, precisions: each backend in
-    each precision is a contender. peers: further ones. They run a sequence in turn, before the next
-    sequence.
+    layout: see `layouts.LAYOUTS`; recognised by default. only: names or patterns of sequences.
+    max_frames: of each sequence, from its start. backends, precisions, computes: each backend in
+    each precision and type of arithmetic is a contender. peers: further ones. They run a sequence
+    in turn, before the next sequence.
 
     results: folder for files that the official toolkits read, one folder inside for each contender;
     sequences that have their files there are not tracked again.
@@ -70,16 +72,13 @@ def evaluate(
     if jobs > 1 and num_threads is None:
         num_threads = max(1, read_cpu(Path("/")).usable_cores // jobs)
     contenders: list[Contender] = [
-        BundleContender(Path(bundle), backend, precision, device, num_threads, cache_dir).resolved()
-        for backend in backends
-        for precision in precisions
+        BundleContender(
+            Path(bundle), backend, precision, device, num_threads, cache_dir, compute
+        ).resolved()
+        for backend, precision, compute in product(backends, precisions, computes)
     ]
     contenders += peers
-    names = [contender.name for contender in contenders]
-    if len(set(names)) < len(names):
-        raise ValueError(
-            f"contenders {', '.join(names)}: two have the same name, ask for each once"
-        )
+    _refuse_equal_names(contenders)
     found = _chosen(find_sequences(dataset, layout), only)
     run = _Run(
         tuple(contenders),
@@ -99,6 +98,14 @@ def evaluate(
         outcomes[name] = outcome
         on_progress(len(outcomes), len(found), name)
     return _evaluation(dataset, found, run, outcomes, jobs)
+
+
+def _refuse_equal_names(contenders: Sequence[Contender]) -> None:
+    names = [contender.name for contender in contenders]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            f"contenders {', '.join(names)}: two have the same name, ask for each once"
+        )
 
 
 def _chosen(found: list[SequenceFolder], only: Sequence[str] | None) -> list[SequenceFolder]:

@@ -16,7 +16,7 @@ Frames in which the target is absent (NaN) count nowhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ OVERLAP_THRESHOLDS: Array = np.linspace(0, 1, 21)
 CENTRE_THRESHOLDS_PX: Array = np.arange(51.0)
 NORMALISED_THRESHOLDS: Array = np.arange(51) / 100
 PRECISION_PX = 20
+RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,31 @@ def mean_scores(scores: Sequence[Scores], *, by_frames: bool = False) -> Scores:
         precision_curve=mean([score.precision_curve for score in scores]),
         normalised_precision_curve=mean([score.normalised_precision_curve for score in scores]),
     )
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Mean over sequences of one tracker's success AUC minus another's, with the 95 % interval that
+    the choice of sequences leaves: percentiles of the mean over resampled sequences.
+    """
+
+    mean: float
+    low: float
+    high: float
+    sequences: int
+
+
+def paired_auc_difference(
+    scores: Mapping[str, Scores], against: Mapping[str, Scores]
+) -> PairedDifference | None:
+    """Of the sequences that both have; None of fewer than two."""
+    names = [name for name in scores if name in against]
+    if len(names) < 2:
+        return None
+    differences = np.array([scores[n].success_auc - against[n].success_auc for n in names])
+    drawn = np.random.default_rng(0).integers(0, len(names), (RESAMPLES, len(names)))
+    low, high = np.percentile(differences[drawn].mean(axis=1), (2.5, 97.5))
+    return PairedDifference(float(differences.mean()), float(low), float(high), len(names))
 
 
 def _centres(xywh: Array) -> Array:

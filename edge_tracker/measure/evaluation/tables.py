@@ -6,6 +6,7 @@ import html
 import platform
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from edge_tracker.measure.evaluation.metrics import (
     CENTRE_THRESHOLDS_PX,
     NORMALISED_THRESHOLDS,
     OVERLAP_THRESHOLDS,
+    PairedDifference,
     Scores,
+    paired_auc_difference,
 )
 from edge_tracker.measure.evaluation.result import Evaluation
 from edge_tracker.version import __version__
@@ -28,7 +31,9 @@ SCORE_COLUMNS = ("success AUC", "precision 20 px", "norm. precision AUC", "AO", 
 
 
 def overall_table(evaluation: Evaluation) -> Table:
-    """One row per contender; the first is what the others are compared with."""
+    """One row per contender; the first is what the others are compared with, sequence by sequence,
+    with the 95 % interval of the mean difference.
+    """
     columns = ["tracker", *SCORE_COLUMNS, "median ms", "frames/s"]
     first = evaluation.overall(evaluation.contenders[0])
     compared = first is not None and len(evaluation.contenders) > 1
@@ -41,12 +46,23 @@ def overall_table(evaluation: Evaluation) -> Table:
         overall = evaluation.overall(name)
         cells = [name, *_score_cells(overall)]
         if compared and first is not None and overall is not None:
+            difference = _difference(evaluation, name)
             cells.insert(2, f"{overall.success_auc - first.success_auc:+.3f}")
+            if difference is not None:
+                cells[2] += f" ({difference.low:+.3f} to {difference.high:+.3f})"
         cells += _speed_cells(evaluation, name)
         if evaluation.camera_fps is not None:
             cells.append(f"{evaluation.frames_skipped(name)} of {_frames_after_first(evaluation)}")
         rows.append(tuple(cells))
     return tuple(columns), rows
+
+
+def _difference(evaluation: Evaluation, name: str) -> PairedDifference | None:
+    """From the first contender; None for itself."""
+    first = evaluation.contenders[0]
+    if name == first:
+        return None
+    return paired_auc_difference(evaluation.scores(name), evaluation.scores(first))
 
 
 def sequence_table(evaluation: Evaluation) -> Table:
@@ -137,7 +153,9 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
 
 def _tracker_json(evaluation: Evaluation, name: str) -> dict[str, Any]:
     scores = evaluation.scores(name)
+    difference = _difference(evaluation, name)
     return {
+        "auc_difference": asdict(difference) if difference is not None else None,
         "mean_over_sequences": _scores_json(evaluation.overall(name)),
         "mean_over_frames": _scores_json(evaluation.overall(name, by_frames=True)),
         **_speed_json(evaluation, name),

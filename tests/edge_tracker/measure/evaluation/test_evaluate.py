@@ -26,7 +26,7 @@ from edge_tracker.measure.evaluation.metrics import Scores
 from edge_tracker.measure.evaluation.one_pass import Trajectory, follow
 from edge_tracker.measure.evaluation.page import to_html
 from edge_tracker.measure.evaluation.result_files import read_results, result_paths, write_results
-from edge_tracker.measure.evaluation.tables import to_json, to_markdown
+from edge_tracker.measure.evaluation.tables import overall_table, to_json, to_markdown
 from edge_tracker.video.rendered_clip import render_clip
 from tests.helpers.fake_contenders import SIDE, OpenSeer, Seer, make_sequence
 from tests.helpers.places import SHARED
@@ -387,6 +387,26 @@ def test_precisions_are_contenders_side_by_side(nano_bundle: Bundle, rendered: P
     assert evaluation.contenders == ("onnxruntime-fp32",)
     with pytest.raises(BackendUnavailable, match="no int8 artefact"):
         evaluate(nano_bundle.path, rendered, backends=["onnxruntime"], precisions=["fp32", "int8"])
+
+
+def test_types_of_arithmetic_are_contenders_with_a_paired_difference(
+    nano_bundle: Bundle, annotated_clips: Path
+) -> None:
+    evaluation = evaluate(
+        nano_bundle.path,
+        annotated_clips,
+        backends=["onnxruntime"],
+        computes=["f32", "f16"],
+        num_threads=1,
+        max_frames=4,
+    )
+    assert evaluation.contenders == ("onnxruntime-fp32-f32", "onnxruntime-fp16-f16")
+    difference = to_json(evaluation)["trackers"]["onnxruntime-fp16-f16"]["auc_difference"]
+    assert difference["sequences"] == 4
+    assert difference["low"] <= difference["mean"] <= difference["high"]
+    columns, rows = overall_table(evaluation)
+    shown = rows[1][columns.index("AUC vs onnxruntime-fp32-f32")]
+    assert shown.endswith(f"({difference['low']:+.3f} to {difference['high']:+.3f})")
 
 
 def test_a_bundles_identity_changes_with_its_files(nano_bundle: Bundle) -> None:

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from edge_tracker.measure.evaluation.ground_truth import AnnotatedSequence
-from edge_tracker.measure.evaluation.metrics import Scores, box_overlaps, mean_scores, score_boxes
+from edge_tracker.measure.evaluation.metrics import (
+    Scores,
+    box_overlaps,
+    mean_scores,
+    paired_auc_difference,
+    score_boxes,
+)
 from edge_tracker.measure.evaluation.one_pass import Trajectory
 from edge_tracker.measure.evaluation.result_files import write_results
 from edge_tracker.rules.boxes import box_iou
@@ -247,6 +253,25 @@ def test_got10k_report_of_the_toolkit_agrees_on_our_result_files(tmp_path: Path)
     # Its overall figures are means over frames.
     pooled = mean_scores(list(scores.values()), by_frames=True)
     agree(pooled, {"ao": report["overall"]["ao"], "sr_50": report["overall"]["sr"]})
+
+
+def with_auc(auc: float) -> Scores:
+    return Scores(9, 0.0, 0.0, 0.0, np.full(21, auc), np.zeros(51), np.zeros(51))
+
+
+def test_a_paired_difference_has_the_interval_of_the_mean_over_sequences() -> None:
+    random = np.random.default_rng(1)
+    base, change = random.uniform(0.2, 0.9, 40), random.normal(0.02, 0.01, 40)
+    against = {f"{n}": with_auc(auc) for n, auc in enumerate(base)}
+    scores = {f"{n}": with_auc(auc) for n, auc in enumerate(base + change)}
+    found = paired_auc_difference(scores, against)
+    assert found is not None
+    # However much the sequences themselves differ.
+    half_width = 1.96 * change.std() / math.sqrt(40)
+    assert found.mean == pytest.approx(change.mean())
+    assert found.high - found.mean == pytest.approx(half_width, rel=0.15)
+    assert found.mean - found.low == pytest.approx(half_width, rel=0.15)
+    assert paired_auc_difference({"1": scores["1"]}, against) is None
 
 
 def test_polygons_become_the_toolkits_rectangles() -> None:
