@@ -47,7 +47,8 @@ def replacing_folder(target: Path, inputs: Sequence[Path] = ()) -> Iterator[Path
     A symbolic link is followed: what it points to is replaced. Where the file system cannot
     exchange two folders, the link itself is replaced, and a folder that is no link is refused.
 
-    Raises ValueError where `target` exists and is not a bundle, holds what its manifest does not
+    Raises ValueError where `target` is or contains the folder that the process is in, is a mount
+    point, exists and is not a bundle, holds what its manifest does not
     list, or is, contains or lies inside one of `inputs`; BundleError where it is being written
     already; OSError where no folder can be made.
     """
@@ -60,6 +61,7 @@ def replacing_folder(target: Path, inputs: Sequence[Path] = ()) -> Iterator[Path
     with only_writer(target), only_writer(real) if needs_both else nullcontext():
         _remove_what_killed_runs_left(real, target)
         if real.exists():
+            _refuse_what_cannot_be_exchanged(real, target)
             _refuse_what_is_not_ours(real)
         fresh = _unfinished_folder(real.parent, f".{target.name}.")
         try:
@@ -186,6 +188,22 @@ def _list_files(folder: Path) -> dict[str, dict[str, Any]]:
         for file in sorted(folder.rglob("*"))
         if file.is_file() and file.name not in (MANIFEST, UNFINISHED)
     }
+
+
+def _refuse_what_cannot_be_exchanged(real: Path, target: Path) -> None:
+    """Raise ValueError for a mount point, and for the folder that a shell would be left in after it
+    has gone.
+    """
+    if Path.cwd().is_relative_to(real):
+        raise ValueError(
+            f"output {target} is the folder that you are in, or contains it, and would be replaced:"
+            " name a new folder in it, or go to another folder first"
+        )
+    if real.is_mount():
+        raise ValueError(
+            f"output {target} is a mount point, which cannot be replaced: name a new folder in it, "
+            f"such as {target / 'network.bundle'}"
+        )
 
 
 def _refuse_what_is_not_ours(target: Path) -> None:

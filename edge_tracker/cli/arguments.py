@@ -6,6 +6,7 @@ import argparse
 import errno
 import math
 import os
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,13 +37,17 @@ def add_subcommand(
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(run=run, usage_error=parser.error)
+    # Filled in by what is added to the parser afterwards.
+    parser.set_defaults(run=run, usage_error=parser.error, options=parser._option_string_actions)
     return parser
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="also write what is printed to FILE, as JSON"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="also write what is printed to FILE, as JSON; - is standard output",
     )
 
 
@@ -116,6 +121,12 @@ def refuse_bad_outputs(arguments: argparse.Namespace) -> None:
         read.append(Path(source))
     for name, output in outputs.items():
         option = f"--{name.partition('_')[0]}"
+        if is_stdout(output):
+            if name in ("output_npz", "save", *OUTPUT_FOLDERS):
+                raise ValueError(f"{option} {output} cannot go to standard output: name a file")
+            if sum(map(is_stdout, outputs.values())) > 1:
+                raise ValueError(f"{option} {output} is given for two outputs: name two files")
+            continue
         refuse_overlap(output, read, option)
         others = {other: path for other, path in outputs.items() if other != name}
         if os.path.realpath(output) in map(os.path.realpath, others.values()):
@@ -123,6 +134,11 @@ def refuse_bad_outputs(arguments: argparse.Namespace) -> None:
         refuse_overlap(output, [others.get("output")], option, "which is written")
         if name in OUTPUT_FILES:
             _refuse_no_file(output, option)
+
+
+def is_stdout(path: object) -> bool:
+    """Whether an output is to go to standard output, `-`."""
+    return isinstance(path, Path) and str(path) in ("-", "/dev/stdout")
 
 
 def _paths(value: object) -> list[Path]:
@@ -141,13 +157,38 @@ def _refuse_no_file(output: Path, option: str) -> None:
         raise FileNotFoundError(errno.ENOENT, reason, str(output))
 
 
+def boxes_in_one(words: Sequence[str]) -> list[str]:
+    """Command-line words in which a box given as four, `--box 310 170 60 80`, is one, and joined to
+    its option, as a box may begin with a minus sign.
+    """
+    joined: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word == "--box" and len(rest) >= 4 and all(map(_is_number, rest[:4])):
+            word, rest = f"--box={','.join(rest[:4])}", rest[4:]
+        elif word == "--box" and rest and rest[0].startswith("-") and "," in rest[0]:
+            word = f"--box={rest.pop(0)}"
+        joined.append(word)
+    return joined
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def box_xywh(text: str) -> tuple[float, float, float, float]:
     """Argument type for x,y,w,h."""
     try:
-        x, y, w, h = (float(part) for part in text.split(","))
+        x, y, w, h = (float(part) for part in re.split(r"\s*,\s*|\s+", text.strip()))
     except ValueError:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a box: expected x,y,w,h in pixels, for example 310,170,60,80"
+            f"{text!r} is not a box: expected x,y,w,h in pixels, for example 310,170,60,80 or "
+            "310 170 60 80"
         ) from None
     return x, y, w, h
 
@@ -194,6 +235,18 @@ def positive_float(text: str) -> float:
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
+
+
+def seconds(text: str) -> float:
+    """Argument type for a time, 12.5 or 1:02:03.5."""
+    parts = text.split(":")
+    try:
+        values = [float(part) for part in parts]
+    except ValueError:
+        values = [math.nan]
+    if len(parts) > 3 or not all(0 <= value < 1e9 for value in values):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time: expected such as 12.5 or 1:30")
+    return float(sum(value * 60**power for power, value in enumerate(reversed(values))))
 
 
 def finite_float(text: str) -> float:

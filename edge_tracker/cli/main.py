@@ -7,7 +7,9 @@ import logging
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext, redirect_stdout
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from edge_tracker.cli import (
     track,
     verify,
 )
-from edge_tracker.cli.arguments import refuse_bad_outputs
+from edge_tracker.cli.arguments import boxes_in_one, is_stdout, refuse_bad_outputs
 from edge_tracker.cli.process import Stopped, ending_signals_raise, open_standard_streams
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.files.untrusted import harmless
@@ -48,15 +50,25 @@ Ctrl-C, 143 by SIGTERM
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand, return its exit status; wrong usage raises SystemExit(2)."""
     open_standard_streams()
-    arguments = make_parser().parse_args(argv)
+    words = boxes_in_one(sys.argv[1:] if argv is None else argv)
+    arguments, unknown = make_parser().parse_known_args(words)
+    if unknown:
+        arguments.usage_error(_unknown_options(unknown, arguments.options))
     if arguments.debug:
         _log_to_stderr()
     try:
         refuse_bad_outputs(arguments)
-        with warnings.catch_warnings(), ending_signals_raise():
+        results_printed = any(is_stdout(value) for value in vars(arguments).values())
+        with (
+            warnings.catch_warnings(),
+            ending_signals_raise(),
+            redirect_stdout(sys.stderr) if results_printed else nullcontext(),
+        ):
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             status: int = arguments.run(arguments)
         return status
+    except BrokenPipeError:  # whoever read the results has left
+        return 141
     except Stopped as stopped:
         sys.stderr.write(f"edge-tracker: stopped by {stopped}\n")
         return 128 + stopped.number
@@ -71,6 +83,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         sys.stderr.write(f"edge-tracker: error: {_one_line(error)}\n")
         return 1
+
+
+def _unknown_options(unknown: Sequence[str], options: Iterable[str]) -> str:
+    near = [
+        f"{word}: did you mean {close[0]}?"
+        for word in unknown
+        if (close := get_close_matches(word.partition("=")[0], list(options), 1))
+    ]
+    return "; ".join([f"unrecognized arguments: {' '.join(unknown)}", *near])
 
 
 def _log_to_stderr() -> None:

@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
+from edge_tracker.cli.arguments import is_stdout
 from edge_tracker.files.atomic_file import replacing
 from edge_tracker.files.untrusted import harmless
 from edge_tracker.options import OnProgress, tell_nobody
@@ -82,8 +83,17 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file; it is complete or not there. Bytes of names that are not UTF-8 are
     escaped, as \\udcff, which JSON reads back.
     """
+    if is_stdout(path):
+        with standard_output() as file:
+            file.write(text)
+        return
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def standard_output() -> TextIO:
+    """The process's own, also while tables are sent elsewhere."""
+    return open(os.dup(1), "w", encoding="utf-8", errors="backslashreplace")
 
 
 def print_artefacts(artefacts: Sequence[Artefact]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,11 @@ from edge_tracker.cli.arguments import (
     add_placement_options,
     add_subcommand,
     box_xywh,
+    int_from,
+    is_stdout,
+    positive_float,
+    positive_int,
+    seconds,
 )
 
 if TYPE_CHECKING:
@@ -31,7 +37,7 @@ EXAMPLES = """\
   edge-tracker track small.bundle 0 --show            draw the box with the mouse, camera 0
   edge-tracker track small.bundle rtsp://10.0.0.7/live --show --backend openvino --device GPU
 
-A box that starts outside the frame needs an equals sign: --box=-5,10,40,40
+  edge-tracker track small.bundle 0 --box 310 170 60 80 --csv - | your-program
 """
 
 
@@ -52,17 +58,26 @@ def add_parser(subparsers: Subparsers) -> None:
         "--box",
         type=box_xywh,
         metavar="X,Y,W,H",
-        help="target on the first frame: left, top, width, height in pixels",
+        help="target on the first frame: left, top, width, height in pixels; spaces do as well",
     )
     parser.add_argument(
         "--show",
         action="store_true",
         help="watch in a window (q or Esc stops); without --box, draw the box with the mouse",
     )
-    parser.add_argument("--save", type=Path, metavar="MP4", help="video with the boxes drawn in")
     parser.add_argument(
-        "--csv", type=Path, metavar="FILE", help="box, score and edge_std of each frame"
+        "--save",
+        type=_video_or_folder,
+        metavar="VIDEO",
+        help="frames with the boxes drawn in: .mp4, .avi, .mkv, .webm, or a new folder/ of images",
     )
+    parser.add_argument(
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="box, score and edge_std of each frame; - is standard output, at once",
+    )
+    _add_frame_options(parser)
     parser.add_argument(
         "--backend", choices=("auto", *backend_names()), default="auto", help="(default: auto)"
     )
@@ -77,30 +92,67 @@ def add_parser(subparsers: Subparsers) -> None:
     add_json_option(parser)
 
 
+def _add_frame_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--start", type=seconds, default=0.0, metavar="S", help="begin S seconds into the source"
+    )
+    parser.add_argument("--end", type=seconds, metavar="S", help="end S seconds into the source")
+    parser.add_argument(
+        "--every", type=positive_int, default=1, metavar="N", help="take each N-th frame only"
+    )
+    parser.add_argument(
+        "--latest",
+        action="store_true",
+        help="of a camera or stream take the newest frame, and drop those that came meanwhile",
+    )
+    parser.add_argument(
+        "--search-factor", type=positive_float, metavar="F", help="width of the search region, in "
+        "widths of the target (default: what the bundle says)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--update-interval", type=int_from(0), metavar="N", help="frames between changes of the "
+        "online template, 0 for none (default: what the bundle says)",
+    )  # fmt: skip
+
+
+def _video_or_folder(text: str) -> Path:
+    """Argument type: a folder, told by a slash at its end, stands for images in it."""
+    return Path(text, "%06d.jpg") if text.endswith("/") or Path(text).is_dir() else Path(text)
+
+
 def run(arguments: argparse.Namespace) -> int:
     if arguments.box is None and not arguments.show:
         arguments.usage_error("no target: give --box X,Y,W,H, or --show to draw it with the mouse")
     _silence_opencv()
-    from edge_tracker.cli.printing import progress_bar, write_json
+    from edge_tracker.bundle.opening import open_bundle
+    from edge_tracker.cli.printing import progress_bar, standard_output, write_json
     from edge_tracker.tracker import EdgeTracker
     from edge_tracker.video import window
-    from edge_tracker.video.frames import open_frames
+    from edge_tracker.video.frames import open_frames, select_frames
     from edge_tracker.video.track import annotate_result, track_video
 
     if arguments.show:
         window.require_display()
+    bundle = open_bundle(arguments.bundle)
+    chosen = {name: getattr(arguments, name) for name in ("search_factor", "update_interval")}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    options = dataclasses.replace(bundle.tracker_defaults, **given)
+    rows = standard_output() if is_stdout(arguments.csv) else arguments.csv
     with (
         EdgeTracker(
-            arguments.bundle,
+            bundle,
+            options=options,
             backend=arguments.backend,
             device=arguments.device,
             precision=arguments.precision,
             num_threads=arguments.threads,
             compute=arguments.compute,
         ) as tracker,
-        open_frames(arguments.source) as source,
+        open_frames(arguments.source, latest=arguments.latest) as source,
         progress_bar("tracking") as show,
     ):
+        if (arguments.start, arguments.end, arguments.every) != (0.0, None, 1):
+            source = select_frames(source, arguments.start, arguments.end, arguments.every)
         box = arguments.box
         if box is None:
             source, box = window.choose_box(source)
@@ -111,7 +163,7 @@ def run(arguments: argparse.Namespace) -> int:
             return not arguments.show or window.show(annotate_result(frame, result))
 
         summary = track_video(
-            tracker, source, box, save=arguments.save, csv_path=arguments.csv, on_frame=on_frame
+            tracker, source, box, save=arguments.save, csv_path=rows, on_frame=on_frame
         )
         choice = tracker.choice
     if arguments.json is not None:
@@ -119,7 +171,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.json,
             {"backend": dataclasses.asdict(choice), **dataclasses.asdict(summary)},
         )
-    _print(summary, choice)
+    _print(summary, choice, [arguments.save, arguments.csv, arguments.json])
     return 130 if summary.interrupted else 0
 
 
@@ -130,7 +182,7 @@ def _silence_opencv() -> None:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
-def _print(summary: TrackSummary, choice: BackendChoice) -> None:
+def _print(summary: TrackSummary, choice: BackendChoice, written: Sequence[Path | None]) -> None:
     from edge_tracker.cli.printing import print_table
 
     rows = [
@@ -146,6 +198,9 @@ def _print(summary: TrackSummary, choice: BackendChoice) -> None:
             ("update() p95", f"{summary.update_ms_p95:.2f} ms"),
             ("update() rate", f"{summary.update_fps:.1f} frames/s"),
         ]
+    if summary.dropped:
+        rows.append(("frames dropped", str(summary.dropped)))
+    rows += [("written", str(path)) for path in written if path and not is_stdout(path)]
     if summary.ended is not None:
         rows.append(("note", summary.ended))
     print_table("Tracked", ("", ""), rows)

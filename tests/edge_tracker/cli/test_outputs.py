@@ -177,7 +177,7 @@ def test_every_path_of_every_command_is_known_to_be_read_or_written() -> None:
         if isinstance(action, argparse._SubParsersAction)
     )
     for name, command in commands.choices.items():
-        paths = [action for action in command._actions if action.type is Path]
+        paths = [a for a in command._actions if a.type is Path or a.dest == "save"]
         outputs = {a for a in paths if a.dest in OUTPUT_FILES + OUTPUT_FOLDERS}
         assert {a.option_strings[-1] for a in outputs} == written[name]
         inputs = {(a.option_strings or [str(a.metavar)])[-1] for a in paths if a not in outputs}

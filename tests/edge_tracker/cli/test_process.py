@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from edge_tracker.bundle.opening import Bundle
+from edge_tracker.cli.main import main
 from edge_tracker.cli.process import Stopped, ending_signals_raise
 from edge_tracker.video.recording import frame_writer
 
@@ -115,3 +116,31 @@ def test_a_terminal_that_knows_ascii_alone(nano_bundle: Bundle, clip: Path) -> N
     assert (finished.returncode, finished.stderr) == (0, b"")
     assert b"caf\\xe9.mp4" in finished.stdout
     assert clip.name in (clip.parent / "summary.json").read_text(encoding="utf-8")
+
+
+def test_results_on_standard_output_and_words_on_the_other(nano_bundle: Bundle, clip: Path) -> None:
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        command = track(nano_bundle, clip, *options)
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    as_json, as_csv = run("--json", "-"), run("--csv", "/dev/stdout", "--every", "2")
+    assert json.loads(as_json.stdout)["frames"] == 8
+    assert [line.split(",")[0] for line in as_csv.stdout.splitlines()] == ["frame", *"0123"]
+    for finished in (as_json, as_csv):
+        assert finished.returncode == 0
+        assert "Tracked" in finished.stderr
+
+
+def test_one_result_on_standard_output_and_no_video(nano_bundle: Bundle, clip: Path) -> None:
+    for options in (("--csv", "-", "--json", "-"), ("--save", "-")):
+        assert main(track(nano_bundle, clip, *options)[3:]) == 1
+
+
+def test_a_reader_that_has_enough_ends_it(nano_bundle: Bundle, clip: Path) -> None:
+    line = '{ "$@" --csv -; echo $? >status; } | true'
+    finished = subprocess.run(
+        ["sh", "-c", line, "sh", *track(nano_bundle, clip)],
+        cwd=clip.parent, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (clip.parent / "status").read_text() in ("0\n", "141\n")
+    assert finished.stderr == ""
