@@ -83,6 +83,11 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise CheckpointError(f"checkpoint {path}: no such file")
     if path.stat().st_size == 0:
         raise CheckpointError(f"checkpoint {path} is empty (0 bytes): download or copy it again")
+    if path.suffix.lower() in (".onnx", ".xml", ".engine"):
+        raise CheckpointError(
+            f"checkpoint {path} is a model that was converted already: give the PyTorch checkpoint "
+            "that it was made of"
+        )
     read = _read_safetensors if path.suffix.lower() == ".safetensors" else _read_torch_file
     try:
         stated, state = read(path)

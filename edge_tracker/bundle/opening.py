@@ -25,6 +25,7 @@ from edge_tracker.bundle.manifest import (
 from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.errors import BundleError
 from edge_tracker.files.untrusted import read_json, reading, short
+from edge_tracker.files.what_is_it import kind_of_file
 from edge_tracker.options import TrackerOptions
 
 _log = logging.getLogger(__name__)
@@ -92,6 +93,19 @@ class Bundle:
 _REDO = "copy the bundle again, or convert the checkpoint anew"
 
 
+def _not_a_folder(path: Path) -> str:
+    kind = kind_of_file(path)
+    if kind == "checkpoint":
+        name = f"{path.name.partition('.')[0]}.bundle"
+        return f"{path} is a checkpoint: convert it first, edge-tracker convert {path} -o {name}"
+    if kind in ("video", "image"):
+        return f"{path} is a {kind}: the bundle comes first, edge-tracker track BUNDLE {path}"
+    folder = next((parent for parent in path.parents if (parent / MANIFEST).is_file()), None)
+    if folder is not None and (path.name == MANIFEST or kind == "model"):
+        return f"{path} is a file of a bundle: give the folder, {folder}"
+    return f"{path} is a file, not a bundle's folder: give what edge-tracker convert has made"
+
+
 def open_bundle(path: str | Path) -> Bundle:
     """Read and check a bundle's manifest.
 
@@ -99,6 +113,8 @@ def open_bundle(path: str | Path) -> Bundle:
     does not describe a network; the message says which and what to do.
     """
     path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise BundleError(_not_a_folder(path))
     if not path.is_dir():
         raise BundleError(
             f"bundle {path}: no such folder; "

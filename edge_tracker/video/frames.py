@@ -19,6 +19,7 @@ import numpy as np
 
 from edge_tracker.errors import VideoError
 from edge_tracker.files.plain_name import plain_name
+from edge_tracker.files.what_is_it import kind_of_file
 from edge_tracker.rules.crop import Image
 from edge_tracker.video.live import LiveFrames
 
@@ -170,6 +171,9 @@ def _nominal(fps: float) -> float:
 
 
 def _remedy_of_file(path: Path) -> str:
+    kind = kind_of_file(path)
+    if kind in ("text", "checkpoint", "model"):
+        return f"it is a {kind}{' file' if kind == 'text' else ''}; give a video"
     return (
         "it is damaged, not a video, or in a codec that this OpenCV cannot decode; "
         f"try `ffmpeg -i {path.name} -c:v libx264 out.mp4` and open out.mp4"
@@ -216,6 +220,8 @@ def _open_folder(folder: Path) -> FrameSource:
         (path for path in folder.iterdir() if is_image_name(path.name)),
         key=lambda path: natural_key(path.name),
     )
+    if not images and (folder / "manifest.json").is_file():
+        raise VideoError(f"{folder} holds no images: it is a bundle, which comes before the source")
     if not images:
         inner = [child.name for child in sorted(folder.iterdir()) if child.is_dir()]
         hint = f"; did you mean one of its folders ({', '.join(inner[:3])})?" if inner else ""

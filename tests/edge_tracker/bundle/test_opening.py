@@ -261,7 +261,7 @@ def test_what_is_no_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"absent: no such folder; make one with: edge-tracker"):
         open_bundle(tmp_path / "absent")
     (tmp_path / "file").touch()
-    with pytest.raises(BundleError, match="file: no such folder"):
+    with pytest.raises(BundleError, match="is a file, not a bundle"):
         open_bundle(tmp_path / "file")
     with pytest.raises(BundleError, match=r"is not a bundle: it has no manifest\.json"):
         open_bundle(tmp_path)

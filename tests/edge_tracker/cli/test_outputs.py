@@ -167,6 +167,7 @@ def test_every_path_of_every_command_is_known_to_be_read_or_written() -> None:
         "calibrate": {"BUNDLE", "DIR"},
         "convert": {"CHECKPOINT", "--calibration", "--judge-on"},
         "eval": {"BUNDLE", "DATASET"},
+        "doctor": {"BUNDLE"},
         "inspect": {"BUNDLE"},
         "track": {"BUNDLE"},
         "verify": {"BUNDLE"},

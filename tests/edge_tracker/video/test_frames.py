@@ -122,12 +122,15 @@ def test_a_video_that_ends_early_yields_what_it_has(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_opened_is_named_with_a_remedy(tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(bytes(99))
     text = tmp_path / "notes.mp4"
     text.write_text("not a video")
     (tmp_path / "sequence" / "img").mkdir(parents=True)
     cases: list[tuple[str | Path | int, str]] = [
         (tmp_path / "absent.mp4", r"absent\.mp4 does not exist.*camera index"),
-        (text, r"notes\.mp4 cannot be opened.*ffmpeg"),
+        (text, r"notes\.mp4 cannot be opened.*it is a text file"),
+        (damaged, r"damaged\.mp4 cannot be opened.*ffmpeg"),
         (tmp_path / "sequence" / "img", r"img holds no images \(\.bmp"),
         (tmp_path / "sequence", r"did you mean one of its folders \(img\)"),
         ("987", r"camera 987 cannot be opened.*plugged in"),
