@@ -71,6 +71,11 @@ class Candidate:
 Open = Callable[[Bundle, Artefact, Placement], tuple[CompiledGraph, CompiledGraph, str]]
 
 
+def row_name(artefact: Artefact, compute: str | None) -> str:
+    """Of an artefact in a table, in the type that was asked for."""
+    return artefact.name if compute is None else Candidate(artefact, compute).name
+
+
 def _converted_artefact(
     backend: Backend, bundle: Bundle, precision: str | None, device: str | None
 ) -> Artefact | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edge_tracker.cli.arguments import (
     Subparsers,
     add_artefact_options,
+    add_compute_option,
     add_json_option,
     add_subcommand,
     positive_float,
@@ -43,6 +44,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     add_artefact_options(parser)
+    add_compute_option(parser)
     parser.add_argument(
         "--duration",
         type=positive_float,
@@ -86,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.bundle,
             backends=arguments.backend,
             precisions=arguments.precision,
+            computes=arguments.compute or (None,),
             device=arguments.device,
             num_threads=arguments.threads,
             duration_s=arguments.duration,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from edge_tracker.cli.arguments import (
     Subparsers,
     add_artefact_options,
+    add_compute_option,
     add_json_option,
     add_subcommand,
 )
@@ -38,6 +39,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     add_artefact_options(parser)
+    add_compute_option(parser)
     add_json_option(parser)
 
 
@@ -50,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.bundle,
             backends=arguments.backend,
             precisions=arguments.precision,
+            computes=arguments.compute or (None,),
             device=arguments.device,
             num_threads=arguments.threads,
             on_progress=show,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
 from edge_tracker.backends.choice import backend_of, matching_artefacts, open_graphs
+from edge_tracker.backends.graph import BackendChoice
 from edge_tracker.backends.parity import LIMITS, limits_for, measure_parity, strays
+from edge_tracker.backends.record import row_name
 from edge_tracker.bundle.goldens import Golden, load_golden
 from edge_tracker.bundle.manifest import Artefact, Parity
 from edge_tracker.bundle.opening import Bundle, open_bundle
@@ -52,6 +55,7 @@ class ArtefactVerification:
     """
 
     artefact: str
+    compute: str | None
     backend: str
     device: str | None
     status: Status
@@ -89,6 +93,7 @@ class _Placement:
     device: str | None
     num_threads: int | None
     cache_dir: str | Path | None
+    compute: str | None = None
 
 
 def verify(
@@ -96,6 +101,7 @@ def verify(
     *,
     backends: Sequence[str] | None = None,
     precisions: Sequence[str] | None = None,
+    computes: Sequence[str | None] = (None,),
     device: str | None = None,
     num_threads: int | None = None,
     cache_dir: str | Path | None = None,
@@ -112,17 +118,16 @@ def verify(
     So many parameters because each is an option of `edge-tracker verify`.
     """
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    chosen = matching_artefacts(bundle, backends, precisions)
+    chosen = list(product(matching_artefacts(bundle, backends, precisions), computes))
     golden = load_golden(bundle)
     placement = _Placement(backends, device, num_threads, cache_dir)
     clip = list(render_clip(CLIP_FRAMES))
     reference, reference_boxes = _reference(bundle, golden, clip, cache_dir)
     verified = []
-    for index, artefact in enumerate(chosen):
-        on_progress(index, len(chosen), artefact.name)
-        verified.append(
-            _verify_artefact(bundle, artefact, golden, clip, reference_boxes, placement)
-        )
+    for index, (artefact, compute) in enumerate(chosen):
+        on_progress(index, len(chosen), row_name(artefact, compute))
+        placed = replace(placement, compute=compute)
+        verified.append(_verify_artefact(bundle, artefact, golden, clip, reference_boxes, placed))
     truth_iou_mean = None
     if reference_boxes is not None:
         _, truth_iou_mean = _iou_min_and_mean(reference_boxes, [frame.box for frame in clip[1:]])
@@ -156,11 +161,13 @@ def _verify_artefact(
 ) -> ArtefactVerification:
     parity_limits = limits_for(bundle, artefact)
     true_boxes = [frame.box for frame in clip[1:]]
-    parity = closed_loop = used_device = None
+    parity = closed_loop = used_device = used_compute = None
     status: Status = "failed"
     reasons: list[str] = []
     try:
-        parity, used_device = _replay(bundle, artefact, golden, placement)
+        parity, choice = _replay(bundle, artefact, golden, placement)
+        used_device, used_compute = choice.device, choice.compute
+        parity_limits = limits_for(bundle, artefact, used_compute)
         reasons += strays(parity, parity_limits)
         if reference_boxes is not None:
             boxes = _track(bundle, artefact, clip, placement)
@@ -180,7 +187,8 @@ def _verify_artefact(
     except EdgeTrackerError as error:
         reasons.append(str(error))
     return ArtefactVerification(
-        artefact=artefact.name,
+        artefact=row_name(artefact, placement.compute),
+        compute=used_compute,
         backend=backend_of(artefact, placement.backends),
         device=used_device,
         status=status,
@@ -193,7 +201,7 @@ def _verify_artefact(
 
 def _replay(
     bundle: Bundle, artefact: Artefact, golden: Golden, placement: _Placement
-) -> tuple[Parity, str]:
+) -> tuple[Parity, BackendChoice]:
     graphs = open_graphs(
         bundle,
         backend=backend_of(artefact, placement.backends),
@@ -201,9 +209,10 @@ def _replay(
         device=placement.device,
         num_threads=placement.num_threads,
         cache_dir=placement.cache_dir,
+        compute=placement.compute,
     )
     try:
-        return measure_parity(graphs, golden), graphs.choice.device
+        return measure_parity(graphs, golden), graphs.choice
     finally:
         graphs.close()
 
@@ -218,6 +227,7 @@ def _track(
         device=placement.device,
         num_threads=placement.num_threads,
         cache_dir=placement.cache_dir,
+        compute=placement.compute,
     ) as tracker:
         tracker.init(clip[0].image, clip[0].box)
         return [tracker.update(frame.image).box for frame in clip[1:]]

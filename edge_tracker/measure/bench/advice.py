@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_tracker.backends import choice
+from edge_tracker.backends.record import COMPUTES
 from edge_tracker.bundle.manifest import PRECISIONS
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.files.untrusted import short
@@ -43,7 +44,7 @@ def recommend(artefacts: Sequence[MeasuredArtefact], warnings: Sequence[str]) ->
     equals = [a for a in sound if a.update.p50 <= (1 + NOISE) * fastest.update.p50]
     # The sort is stable: of the same precision, the fastest stays first.
     equals.sort(key=lambda a: a.update.p50)
-    best = min(equals, key=lambda a: PRECISIONS.index(a.precision))
+    best = min(equals, key=lambda a: (PRECISIONS.index(a.precision), COMPUTES.index(a.compute)))
     parity = best.verification.parity if best.verification else None
     parts = [f"{best.update.p50:.2f} ms median, {best.update.p99:.2f} ms p99"]
     if parity is not None:
@@ -56,9 +57,11 @@ def recommend(artefacts: Sequence[MeasuredArtefact], warnings: Sequence[str]) ->
     slower = [a for a in sound if a not in equals]
     if slower:
         parts.append(
-            ", ".join(f"{a.name} takes {a.update.p50 / best.update.p50:.2f} times as long"
-                      for a in slower)
-        )  # fmt: skip
+            ", ".join(
+                f"{a.name} takes {a.update.p50 / best.update.p50:.2f} times as long{_error(a)}"
+                for a in slower
+            )
+        )
     tied = [a.name for a in equals if a not in (best, fastest)]
     if best is fastest and len(equals) > 1:
         parts.append(f"{', '.join(tied)} within {NOISE:.0%} of it")
@@ -66,6 +69,11 @@ def recommend(artefacts: Sequence[MeasuredArtefact], warnings: Sequence[str]) ->
     if warnings:
         parts.append("provisional, as there are warnings about these figures")
     return Recommendation(best.name, "; ".join(parts))
+
+
+def _error(artefact: MeasuredArtefact) -> str:
+    parity = artefact.verification.parity if artefact.verification else None
+    return f" ({parity.box_px:.2g} px)" if parity is not None else ""
 
 
 def _verdict(artefact: MeasuredArtefact) -> str:

@@ -8,9 +8,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 from edge_tracker.backends.choice import backend_of, matching_artefacts
+from edge_tracker.backends.record import row_name
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.errors import EdgeTrackerError
@@ -55,6 +57,7 @@ def benchmark(
     *,
     backends: Sequence[str] | None = None,
     precisions: Sequence[str] | None = None,
+    computes: Sequence[str | None] = (None,),
     device: str | None = None,
     num_threads: int | None = None,
     cache_dir: str | Path | None = None,
@@ -70,7 +73,8 @@ def benchmark(
 ) -> BenchReport:
     """Measure `init` and `update` of each artefact that can run here, in turns.
 
-    backends, precisions: which artefacts, all by default. device, num_threads, cache_dir: as for
+    backends, precisions: which artefacts, all by default. computes: a row for each of them in each
+    of these types; None is what it is made for. device, num_threads, cache_dir: as for
     EdgeTracker. duration_s: seconds of updates per artefact, or their number by `iterations`.
     target_fps: also play a camera of this rate. cold_starts: fresh processes with cold and with
     warm caches, each; 0 leaves them out. The frames are a rendered clip. The online template
@@ -85,13 +89,14 @@ def benchmark(
         frame_width, frame_height, device, num_threads, duration_s, iterations, target_fps
     )
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    chosen = matching_artefacts(bundle, backends, precisions)
+    chosen = list(product(matching_artefacts(bundle, backends, precisions), computes))
     clip = list(render_clip(CLIP_FRAMES, frame_width, frame_height))
     pace = Pace([frame.image for frame in clip], clip[0].box)
     verified = verify(
         bundle,
         backends=backends,
         precisions=precisions,
+        computes=computes,
         device=device,
         num_threads=num_threads,
         cache_dir=cache_dir,
@@ -99,12 +104,11 @@ def benchmark(
     )
     run = _Run(bundle, settings, pace, on_progress)
     with ExitStack() as trackers:
-        for index, artefact in enumerate(chosen):
-            on_progress(index, len(chosen), f"loading {artefact.name}")
-            tracker = partial(
-                EdgeTracker, bundle, backend=backend_of(artefact, backends), cache_dir=cache_dir
-            )
-            run.open(artefact, tracker, StageTimer(clock), trackers)
+        for index, (artefact, compute) in enumerate(chosen):
+            on_progress(index, len(chosen), f"loading {row_name(artefact, compute)}")
+            backend = backend_of(artefact, backends)
+            tracker = partial(EdgeTracker, bundle, backend=backend, cache_dir=cache_dir)
+            run.open(artefact, compute, tracker, StageTimer(clock), trackers)
         circumstances = run.measure()
         run.play_cameras(clock, sleep)
     run.start_afresh(cold_starts)
@@ -136,6 +140,7 @@ class _Run:
     def open(
         self,
         artefact: Artefact,
+        compute: str | None,
         tracker: Callable[..., EdgeTracker],
         timer: StageTimer,
         trackers: ExitStack,
@@ -146,13 +151,14 @@ class _Run:
                 precision=artefact.precision,
                 device=self.settings.device,
                 num_threads=self.settings.num_threads,
+                compute=compute,
                 options=replace(self.bundle.tracker_defaults, update_score=0.0),
                 on_stage=timer,
             )
         except EdgeTrackerError as error:
-            self.failures.append(Failure(artefact.name, str(error)))
+            self.failures.append(Failure(row_name(artefact, compute), str(error)))
         else:
-            self.subjects.append(Subject(artefact, trackers.enter_context(opened), timer))
+            self.subjects.append(Subject(artefact, compute, trackers.enter_context(opened), timer))
 
     def measure(self) -> _Circumstances:
         """All artefacts in turns, and what the machine did meanwhile."""
@@ -170,7 +176,7 @@ class _Run:
             return
         frames = self.settings.iterations or max(1, round(self.settings.duration_s * fps))
         for subject in self.subjects:
-            name, tracker = subject.artefact.name, subject.tracker
+            name, tracker = subject.name, subject.tracker
             self.on_progress(len(self.cameras), len(self.subjects), f"camera to {name}")
             try:
                 tracker.init(self.pace.frame(0), self.pace.first_box)
@@ -183,7 +189,7 @@ class _Run:
     def start_afresh(self, runs: int) -> None:
         """Fresh processes of each artefact, if any are wanted."""
         for subject in self.subjects if runs else ():
-            name = subject.artefact.name
+            name = subject.name
             self.on_progress(len(self.starts), len(self.subjects), f"starting {name} afresh")
             try:
                 self.starts[name] = measure_cold_start(
@@ -192,6 +198,7 @@ class _Run:
                     subject.tracker.choice.backend,
                     device=self.settings.device,
                     num_threads=self.settings.num_threads,
+                    compute=subject.compute,
                     runs=runs,
                 )
             except EdgeTrackerError as error:
@@ -204,9 +211,9 @@ class _Run:
         measured = tuple(
             _describe(
                 subject,
-                self.cameras.get(subject.artefact.name),
-                self.starts.get(subject.artefact.name),
-                verified.get(subject.artefact.name),
+                self.cameras.get(subject.name),
+                self.starts.get(subject.name),
+                verified.get(subject.name),
             )
             for subject in self.subjects
             if subject.updates
@@ -253,10 +260,11 @@ def _describe(
     power_w = [turn.state.total_power_w for turn in subject.rounds]
     known_w = [watts for watts in power_w if watts is not None]
     return MeasuredArtefact(
-        name=subject.artefact.name,
+        name=subject.name,
         backend=choice.backend,
         device=choice.device,
         precision=subject.artefact.precision,
+        compute=choice.compute,
         size_bytes=subject.artefact.size_bytes,
         update=distribution_of([update.elapsed_ms for update in updates]),
         stages={stage: distribution_of(values) for stage, values in stage_ms.items() if values},

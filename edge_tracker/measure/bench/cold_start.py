@@ -18,13 +18,13 @@ from edge_tracker.errors import EdgeTrackerError
 TIMEOUT_S = 600
 _START = """
 import json, sys, time
-bundle, backend, precision, device, threads, cache_dir = json.loads(sys.argv[1])
+bundle, backend, precision, device, threads, cache_dir, compute = json.loads(sys.argv[1])
 times = [time.perf_counter()]
 import numpy as np
 from edge_tracker import EdgeTracker
 times.append(time.perf_counter())
 tracker = EdgeTracker(bundle, backend=backend, precision=precision, device=device,
-                      num_threads=threads, cache_dir=cache_dir)
+                      num_threads=threads, cache_dir=cache_dir, compute=compute)
 times.append(time.perf_counter())
 frame = np.full((480, 640, 3), 128, np.uint8)
 tracker.init(frame, (280, 200, 80, 80))
@@ -75,11 +75,13 @@ def measure_cold_start(
     *,
     device: str | None = None,
     num_threads: int | None = None,
+    compute: str | None = None,
     runs: int = 3,
 ) -> FreshProcesses:
     """Start `runs` times with empty caches, each followed by a start with filled ones.
 
-    Raises EdgeTrackerError if a process fails.
+    Raises EdgeTrackerError if a process fails. So many parameters because a process needs what
+    EdgeTracker does.
     """
     cold: list[ColdStart] = []
     warm: list[ColdStart] = []
@@ -88,7 +90,7 @@ def measure_cold_start(
         with tempfile.TemporaryDirectory() as cache_dir:
             choices = [
                 str(bundle.path.resolve()), backend, artefact.precision, device,
-                num_threads, cache_dir,
+                num_threads, cache_dir, compute,
             ]  # fmt: skip
             _forget_files(bundle)
             for starts in (cold, warm):

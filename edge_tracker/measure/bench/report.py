@@ -67,6 +67,7 @@ class MeasuredArtefact:
     backend: str
     device: str
     precision: str
+    compute: str
     size_bytes: int
     update: Distribution
     stages: Mapping[str, Distribution]

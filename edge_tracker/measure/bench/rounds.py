@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from edge_tracker.backends.graph import CopyTimes
+from edge_tracker.backends.record import row_name
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.measure.bench.latency import Pace, StageTimer, TimedUpdate, distribution_of
@@ -25,15 +26,20 @@ COPIES = 10
 
 @dataclass
 class Subject:
-    """One artefact's tracker, and what has been measured of it."""
+    """One artefact's tracker, and what has been measured of it. compute: the type asked for."""
 
     artefact: Artefact
+    compute: str | None
     tracker: EdgeTracker
     timer: StageTimer
     updates: list[TimedUpdate] = field(default_factory=list)
     init_ms: list[float] = field(default_factory=list)
     copies: list[CopyTimes] = field(default_factory=list)
     rounds: list[Round] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        return row_name(self.artefact, self.compute)
 
     @property
     def measured_ms(self) -> float:
@@ -73,11 +79,11 @@ def _take_round(
 ) -> list[Failure]:
     failures = []
     for subject in order:
-        on_progress(*_progress(subject, settings), f"measuring {subject.artefact.name}")
+        on_progress(*_progress(subject, settings), f"measuring {subject.name}")
         try:
             _take_turn(subject, pace, settings)
         except EdgeTrackerError as error:
-            failures.append(Failure(subject.artefact.name, str(error)))
+            failures.append(Failure(subject.name, str(error)))
             subjects.remove(subject)
     return failures
 

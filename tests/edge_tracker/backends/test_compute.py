@@ -17,10 +17,13 @@ from edge_tracker.backends import choice, onnxruntime, openvino
 from edge_tracker.backends.choice import open_graphs
 from edge_tracker.backends.compile_cache import load_kept, store_kept
 from edge_tracker.backends.graph import CompiledGraph
+from edge_tracker.backends.parity import COMPUTE_LIMITS, LIMITS
 from edge_tracker.backends.record import NEEDS, Backend, Placement
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.cli.main import main
+from edge_tracker.measure.bench.benchmark import benchmark
+from edge_tracker.measure.verify import verify
 
 F32_S = 0.006
 
@@ -223,3 +226,28 @@ def test_doctor_says_what_auto_takes_for_a_bundle(
     printed = capsys.readouterr().out
     assert "What runs this bundle, with --compute auto" in printed
     assert "chosen, onnx/fp32 in bf16 on CPU" in printed
+
+
+def test_verify_and_bench_have_a_row_for_each_type_with_its_limits(
+    nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(choice, "BACKENDS", (FakeCpu(error=1e-3).backend(), openvino.BACKEND))
+    asked: dict[str, Any] = {
+        "backends": ["fake"],
+        "precisions": ["fp32"],
+        "computes": ["f32", "bf16", "f16"],
+        "cache_dir": tmp_path,
+    }
+    exact, fast, lacking = verify(nano_bundle, **asked).artefacts
+    assert [exact.artefact, fast.artefact] == ["onnx/fp32 in f32", "onnx/fp32 in bf16"]
+    assert (exact.parity_limits, fast.parity_limits) == (LIMITS["fp32"], COMPUTE_LIMITS)
+    assert (exact.status, lacking.status) == ("passed", "skipped")
+    assert "nothing in f16" in lacking.reasons[0]
+    report = benchmark(nano_bundle, iterations=20, cold_starts=0, **asked)
+    assert [row.compute for row in report.artefacts] == ["f32", "bf16"]
+    assert [failure.what for failure in report.failures] == ["onnx/fp32 in f16"]
+    slow, quick = (row.update.p50 for row in report.artefacts)
+    assert slow > quick
+    if fast.status == "passed":
+        assert report.recommendation.artefact == "onnx/fp32 in bf16"
+        assert "onnx/fp32 in f32 takes" in report.recommendation.reason

@@ -224,6 +224,7 @@ def test_the_table_shows_limits_in_three_digits(
 ) -> None:
     verified = ArtefactVerification(
         artefact="openvino/int8",
+        compute="f32",
         backend="openvino",
         device="CPU",
         status="passed",

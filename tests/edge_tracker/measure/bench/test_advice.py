@@ -55,6 +55,7 @@ def measured(
     if status is not None:
         verification = ArtefactVerification(
             artefact=name,
+            compute="f32",
             backend="openvino",
             device="CPU",
             status=status,
@@ -69,6 +70,7 @@ def measured(
         backend="openvino",
         device="CPU",
         precision=precision,
+        compute="f32",
         size_bytes=10**6,
         update=figures,
         stages={"search_graph": figures},

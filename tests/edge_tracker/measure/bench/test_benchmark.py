@@ -40,6 +40,7 @@ FORMATS = {"fast": ("openvino", "fp16"), "slow": ("onnx", "fp32"), "broken": ("o
 def verified(artefact: Artefact, status: Status = "passed") -> ArtefactVerification:
     return ArtefactVerification(
         artefact=artefact.name,
+        compute="f32",
         backend=backend_of(artefact),
         device="CPU",
         status=status,

@@ -256,7 +256,7 @@ def test_boxes_are_written_last_as_the_sign_that_all_is_there(tmp_path: Path) ->
     boxes = np.array([(1.0, 2, 3, 4), (1, 2, 3, 4)])
     sequence = AnnotatedSequence("s", "plain", frames, boxes, None, Path("groundtruth.txt"))
     (tmp_path / "times" / "s_time.txt").mkdir(parents=True)
-    with pytest.raises(ValueError, match="not a regular file"):
+    with pytest.raises(ValueError, match="is a folder"):
         write_results(tmp_path, sequence, Trajectory(boxes, np.ones(2)))
     assert read_results(tmp_path, sequence) is None
 
