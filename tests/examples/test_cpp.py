@@ -33,9 +33,10 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not (shutil.which("cmake") and shutil.which("c++")):
         pytest.skip("needs CMake and a C++ compiler")
     openvino = pytest.importorskip("openvino.utils", reason="needs edge-tracker[openvino]")
+    cmake_path: str = openvino.get_cmake_path()
     build = tmp_path_factory.mktemp("cpp")
     found = subprocess.run(
-        ["cmake", "-S", SOURCES, "-B", build, f"-DOpenVINO_DIR={openvino.get_cmake_path()}"],
+        ["cmake", f"-S{SOURCES}", f"-B{build}", f"-DOpenVINO_DIR={cmake_path}"],
         capture_output=True,
         text=True,
         check=False,
@@ -50,7 +51,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [program, *map(str, arguments)]
+    command = [str(program), *(str(argument) for argument in arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -90,7 +91,7 @@ def test_boxes_are_the_trackers_on_real_video(
     program: Path, trained_bundle: Bundle, tmp_path: Path, sequence: Path
 ) -> None:
     images = sorted((sequence / "img").glob("*.jpg"))[:FRAMES]
-    frames = [cv2.imread(str(path)) for path in images]
+    frames = [frame for path in images if (frame := cv2.imread(str(path))) is not None]
     box = np.loadtxt(sequence / "groundtruth.txt", delimiter=",")[0]
     same_rows(program, trained_bundle.path, tmp_path, frames, box.tolist())
 
