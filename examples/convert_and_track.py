@@ -8,12 +8,13 @@ Converting needs PyTorch (the `convert` extra); the folder it makes does not, wh
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from converters.convert import convert_checkpoint
-from edge_tracker import EdgeTracker
+from edge_tracker import EdgeTracker, EdgeTrackerError
 from edge_tracker.video.frames import open_frames
 from edge_tracker.video.track import track_video
 
@@ -45,4 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EdgeTrackerError as error:
+        sys.exit(str(error))

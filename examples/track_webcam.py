@@ -25,7 +25,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     try:
         require_display()
-        with EdgeTracker(arguments.bundle) as tracker, open_frames(arguments.source) as source:
+        with (
+            EdgeTracker(arguments.bundle) as tracker,
+            open_frames(arguments.source, latest=True) as source,
+        ):
             source, box = choose_box(source)
             frames = iter(source)
             tracker.init(next(frames), box)

@@ -11,10 +11,11 @@ footage of yours before you rely on them: how much they tell depends on how the 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from statistics import median
 
-from edge_tracker import EdgeTracker, TrackResult
+from edge_tracker import EdgeTracker, EdgeTrackerError, TrackResult
 from edge_tracker.video.frames import open_frames
 
 
@@ -50,4 +51,7 @@ def relative_spread(result: TrackResult) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EdgeTrackerError as error:
+        sys.exit(str(error))

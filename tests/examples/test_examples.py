@@ -165,3 +165,15 @@ def test_programs_in_the_documentation_run(
         assert len(done.stdout.splitlines()) == FRAMES - 1
     else:
         assert float(done.stdout.split()[0]) < 1e-4
+
+
+@pytest.mark.parametrize("example", ["uncertainty", "convert_and_track"])
+def test_a_missing_video_or_bundle_is_one_line(example: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", f"examples.{example}", "absent", "absent.mp4"]
+    finished = subprocess.run(
+        [*command, *BOX],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 1
+    assert "absent" in finished.stderr
+    assert finished.stderr.count("\n") == 1
