@@ -47,7 +47,7 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="BUNDLE", required=True)
     parser.add_argument(
         "--to",
-        type=names_among(("onnx", "openvino")),
+        type=_formats,
         default=("onnx", "openvino"),
         metavar="FORMATS",
         help="comma-separated: onnx, openvino (default: both)",
@@ -92,6 +92,16 @@ def _add_int8_options(parser: argparse.ArgumentParser) -> None:
         help="comma-separated layers to leave in floating point, for example blocks.0.mlp.fc2",
     )
     add_sample_options(group)
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    """Argument type for formats; engines are made elsewhere."""
+    if "tensorrt" in names(text):
+        raise argparse.ArgumentTypeError(
+            "engines of TensorRT are built from the bundle on the device that runs them: "
+            "edge-tracker build BUNDLE --to tensorrt"
+        )
+    return names_among(("onnx", "openvino"))(text)
 
 
 def run(arguments: argparse.Namespace) -> int:

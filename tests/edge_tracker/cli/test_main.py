@@ -91,6 +91,8 @@ def test_convert_names_unknown_formats_and_precisions(
 ) -> None:
     arguments = ["convert", str(nano_checkpoint), "-o", str(tmp_path / "out")]
     assert "'tflite' is not one of" in usage_error(capsys, *arguments, "--to", "onnx,tflite")
+    message = usage_error(capsys, *arguments, "--to", "onnx,tensorrt")
+    assert "edge-tracker build BUNDLE --to tensorrt" in message
     assert "'fp8' is not one of" in usage_error(capsys, *arguments, "--precision", "fp8")
     assert "has an empty name" in usage_error(capsys, *arguments, "--to", "onnx,")
 
