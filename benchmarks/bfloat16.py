@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,8 @@ def compile_in(bundle: Bundle, precision: str, threads: int) -> Graphs:
     for name, files in artefact.graphs.items():
         model = core.read_model(bundle.path / files.model)
         model.reshape({port.any_name: [1, *list(port.partial_shape)[1:]] for port in model.inputs})
-        compiled[name] = OpenVinoGraph(core.compile_model(model, "CPU", config), requests=2)
+        compile_it = partial(core.compile_model, model, "CPU", config)
+        compiled[name] = OpenVinoGraph(compile_it(), compile_it)
     choice = BackendChoice("openvino", "CPU", "fp32", precision, ())
     return Graphs(compiled["template"], compiled["search"], choice)
 

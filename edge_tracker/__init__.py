@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from edge_tracker.measure.evaluation.result import Evaluation
     from edge_tracker.measure.verify import verify
     from edge_tracker.options import TrackerOptions
-    from edge_tracker.tracker import EdgeTracker, TrackResult
+    from edge_tracker.tracker import EdgeTracker, Engine, MultiTracker, TrackResult
 
 __all__ = [
     "BackendUnavailable",
@@ -43,9 +43,11 @@ __all__ = [
     "DatasetError",
     "EdgeTracker",
     "EdgeTrackerError",
+    "Engine",
     "EngineMismatch",
     "Evaluation",
     "Int8Refused",
+    "MultiTracker",
     "NotInitialised",
     "TrackResult",
     "TrackerOptions",
@@ -61,7 +63,9 @@ _HOME = {
     "Bundle": "bundle.opening",
     "Cv2Tracker": "cv2_adapter",
     "EdgeTracker": "tracker",
+    "Engine": "tracker",
     "Evaluation": "measure.evaluation.result",
+    "MultiTracker": "tracker",
     "TrackResult": "tracker",
     "TrackerOptions": "options",
     "benchmark": "measure.bench.benchmark",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import operator
+import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -97,9 +98,19 @@ def open_graphs(
         if passed_over:
             used = graphs.choice.device
             instead = f"{artefact.name} is used instead, by {name} on {used}"
-            warnings.warn("; ".join([*passed_over, instead]), RuntimeWarning, stacklevel=3)
+            warnings.warn(
+                "; ".join([*passed_over, instead]), RuntimeWarning, stacklevel=_levels_to_the_user()
+            )
         return graphs
     raise BackendUnavailable(f"bundle {bundle.path} cannot run here: " + "; ".join(reasons))
+
+
+def _levels_to_the_user() -> int:
+    """How far up the first frame is that is not of this package, from the caller of this."""
+    levels, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("edge_tracker."):
+        levels, frame = levels + 1, frame.f_back
+    return levels
 
 
 def _candidates(

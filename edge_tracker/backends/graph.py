@@ -7,11 +7,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from edge_tracker.errors import BackendUnavailable
 
 Arrays = Mapping[str, Any]
+#: `template_kv` of several targets side by side on the device, a row each: opaque, but that a slice
+#: of it is the same memory, and that the search graph takes it.
+Rows: TypeAlias = Any
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,17 @@ class CompiledGraph(Protocol):
 
     Arrays are NumPy arrays, but for the tensors that stay on the device (`template_kv`): those are
     opaque values, outputs of one graph and inputs of another of the same backend. Outputs belong to
-    the caller.
+    the caller. The first dimension of each array counts targets. One call at a time.
     """
 
     #: As the compiled file itself says, whatever a manifest does.
     input_names: frozenset[str]
     output_names: frozenset[str]
+
+    @property
+    def most_targets(self) -> int | None:
+        """How many one run takes; None for any number."""
+        ...
 
     def run(self, inputs: Arrays) -> Arrays: ...
 
@@ -47,6 +55,26 @@ class CompiledGraph(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class TemplateGraph(CompiledGraph, Protocol):
+    """The template graph, and the memory that it writes to."""
+
+    def start(self, inputs: Arrays, into: Rows | None = None) -> Callable[[], Arrays]:
+        """into: where `template_kv` is written, as many rows as targets; they are not to be read
+        before the wait is over.
+        """
+        ...
+
+    def reserve(self, targets: int) -> Rows:
+        """Memory on the device for so many targets' `template_kv`, for as long as the graph is
+        open.
+        """
+        ...
+
+    def copy(self, source: Rows, target: Rows) -> None:
+        """Copy as many rows on the device."""
+        ...
 
 
 def refuse_after_fork(process: int) -> None:
@@ -77,7 +105,7 @@ class BackendChoice:
 
 @dataclass(frozen=True)
 class Graphs:
-    template: CompiledGraph
+    template: TemplateGraph
     search: CompiledGraph
     choice: BackendChoice
 

@@ -6,11 +6,14 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_tracker.backends.graph import Arrays, refuse_after_fork
 from edge_tracker.backends.record import Backend, Placement, missing_package
-from edge_tracker.bundle.contract import GRAPHS
+from edge_tracker.bundle.contract import GRAPHS, ON_DEVICE
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable
@@ -21,8 +24,13 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 
+DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
 class OrtGraph:
     """One ONNX graph; `template_kv` is an ordinary array here."""
+
+    most_targets: int | None = None
 
     def __init__(self, session: ort.InferenceSession, background: ThreadPoolExecutor) -> None:
         self._session = session
@@ -30,6 +38,11 @@ class OrtGraph:
         self._process = os.getpid()
         self.input_names = frozenset(tensor.name for tensor in session.get_inputs())
         self._output_names = [output.name for output in session.get_outputs()]
+        self._on_device = {
+            output.name: (tuple(output.shape[1:]), DTYPES[output.type])
+            for output in session.get_outputs()
+            if output.name in ON_DEVICE
+        }
         self.output_names = frozenset(self._output_names)
 
     def run(self, inputs: Arrays) -> Arrays:
@@ -37,9 +50,24 @@ class OrtGraph:
         outputs = self._session.run(self._output_names, dict(inputs))
         return dict(zip(self._output_names, outputs, strict=True))
 
-    def start(self, inputs: Arrays) -> Callable[[], Arrays]:
+    def start(self, inputs: Arrays, into: NDArray[Any] | None = None) -> Callable[[], Arrays]:
         own = {name: value.copy() for name, value in inputs.items()}
-        return self._background.submit(self.run, own).result
+        return self._background.submit(self._run_into, own, into).result
+
+    def _run_into(self, inputs: Arrays, into: NDArray[Any] | None) -> Arrays:
+        outputs = dict(self.run(inputs))
+        if into is not None:
+            for name in self._on_device:
+                into[...] = outputs[name]
+                outputs[name] = into
+        return outputs
+
+    def reserve(self, targets: int) -> NDArray[Any]:
+        ((row_shape, dtype),) = self._on_device.values()
+        return np.zeros((targets, *row_shape), dtype)
+
+    def copy(self, source: NDArray[Any], target: NDArray[Any]) -> None:
+        target[...] = source
 
     def time_copies(self) -> None:
         """On a CPU nothing is copied to a device; of others ONNX Runtime does not tell."""

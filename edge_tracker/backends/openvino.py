@@ -7,11 +7,13 @@ import io
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
-from functools import cache
-from itertools import cycle
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_tracker.backends.compile_cache import cache_folder, load_kept, store_kept
 from edge_tracker.backends.graph import Arrays, refuse_after_fork
@@ -20,6 +22,7 @@ from edge_tracker.bundle.contract import GRAPHS, ON_DEVICE
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable
+from edge_tracker.hardware import usable_cores
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -28,64 +31,102 @@ _log = logging.getLogger(__name__)
 
 
 class OpenVinoGraph:
-    """One compiled graph and its infer requests.
+    """One graph, compiled for one target, and its infer requests.
 
-    Two requests take turns, so that tensors handed out by one run stay valid until the run after
-    the next.
+    Several targets are as many requests side by side, a core each: on a CPU that is faster than a
+    batch, whose cores wait for each other after every layer (docs/decisions.md). compile_streams:
+    compiles the graph for that; called at the first run of more than one target.
     """
 
-    def __init__(self, compiled: ov.CompiledModel, requests: int) -> None:
-        from openvino import Tensor
+    most_targets: int | None = None
 
-        self._tensor_type = Tensor
+    def __init__(
+        self, compiled: ov.CompiledModel, compile_streams: Callable[[], ov.CompiledModel]
+    ) -> None:
         self._process = os.getpid()
-        self._requests = [compiled.create_infer_request() for _ in range(requests)]
-        self._turn = cycle(self._requests)
+        self._request = compiled.create_infer_request()
+        self._compile_streams = compile_streams
+        self._streams: ov.CompiledModel | None = None
+        self._side_by_side: list[ov.InferRequest] = []
+        #: Of the last run: OpenVINO does not keep what it shares.
+        self._shared: list[Any] = []
         self.input_names = frozenset(port.any_name for port in compiled.inputs)
-        self._output_names = [port.any_name for port in compiled.outputs]
-        self.output_names = frozenset(self._output_names)
+        self._outputs = {
+            port.any_name: (tuple(port.shape)[1:], port.element_type.to_dtype())
+            for port in compiled.outputs
+        }
+        self.output_names = frozenset(self._outputs)
 
     def run(self, inputs: Arrays) -> Arrays:
-        request = self._fill(inputs)
-        request.infer()
-        return self._outputs(request)
+        return self.start(inputs)()
 
-    def start(self, inputs: Arrays) -> Callable[[], Arrays]:
-        request = self._fill(inputs)
-        request.start_async()
-
-        def outputs() -> Arrays:
+    def start(self, inputs: Arrays, into: NDArray[Any] | None = None) -> Callable[[], Arrays]:
+        refuse_after_fork(self._process)
+        targets = len(next(iter(inputs.values())))
+        requests = self._requests(targets)
+        outputs = {
+            name: np.empty((targets, *row_shape), dtype)
+            if into is None or name not in ON_DEVICE
+            else into
+            for name, (row_shape, dtype) in self._outputs.items()
+        }
+        shared: list[Any] = []
+        for place, request in enumerate(requests):
             request.wait()
-            return self._outputs(request)
+            row = slice(place, place + 1)
+            for name, value in inputs.items():
+                if name in ON_DEVICE:
+                    shared += _share(request, name, value[row])
+                else:
+                    request.get_tensor(name).data[...] = value[row]
+            for name, value in outputs.items():
+                shared += _share(request, name, value[row])
+        self._shared = shared
+        for request in requests:
+            request.start_async()
 
-        return outputs
+        def finished() -> Arrays:
+            for request in requests:
+                request.wait()
+            return outputs
+
+        return finished
+
+    def reserve(self, targets: int) -> NDArray[Any]:
+        ((row_shape, dtype),) = (self._outputs[name] for name in ON_DEVICE)
+        return np.zeros((targets, *row_shape), dtype)
+
+    def copy(self, source: NDArray[Any], target: NDArray[Any]) -> None:
+        target[...] = source
 
     def time_copies(self) -> None:
         """On a CPU nothing is copied to a device; of others OpenVINO does not tell."""
 
     def close(self) -> None:
-        for request in self._requests:
+        for request in (self._request, *self._side_by_side):
             request.wait()
-        self._requests.clear()
-        self._turn = cycle(())
+        self._side_by_side.clear()
+        self._shared.clear()
+        del self._request
+        self._streams = None
 
-    def _fill(self, inputs: Arrays) -> ov.InferRequest:
-        refuse_after_fork(self._process)
-        request = next(self._turn)
-        request.wait()
-        for name, value in inputs.items():
-            if isinstance(value, self._tensor_type):
-                request.set_tensor(name, value)
-            else:
-                request.get_tensor(name).data[...] = value
-        return request
+    def _requests(self, targets: int) -> Sequence[ov.InferRequest]:
+        if targets == 1:
+            return (self._request,)
+        if self._streams is None:
+            self._streams = self._compile_streams()
+        while len(self._side_by_side) < targets:
+            self._side_by_side.append(self._streams.create_infer_request())
+        return self._side_by_side[:targets]
 
-    def _outputs(self, request: ov.InferRequest) -> Arrays:
-        outputs: dict[str, Any] = {}
-        for name in self._output_names:
-            tensor = request.get_tensor(name)
-            outputs[name] = tensor if name in ON_DEVICE else tensor.data.copy()
-        return outputs
+
+def _share(request: ov.InferRequest, name: str, array: NDArray[Any]) -> tuple[Any, Any]:
+    """Let a request read or write an array in place; returns what has to be kept meanwhile."""
+    from openvino import Tensor
+
+    tensor = Tensor(array, shared_memory=True)
+    request.set_tensor(name, tensor)
+    return tensor, array
 
 
 def openvino_core() -> ov.Core:
@@ -139,12 +180,13 @@ def compile_graphs(
         config["INFERENCE_NUM_THREADS"] = placement.num_threads
     folder = cache_folder(placement.cache_dir)
     graphs = []
-    # Two for the template graph, so that the keys and values in use stay while others are made.
-    for name, requests in zip(GRAPHS, (2, 1), strict=True):
+    for name in GRAPHS:
         model = artefact.graphs[name].model
+        compile_for = partial(_compile_or_load, bundle, artefact, name, device, folder=folder)
         try:
-            compiled = _compile_or_load(bundle, artefact, name, device, config, folder)
-            graphs.append(OpenVinoGraph(compiled, requests))
+            graphs.append(
+                OpenVinoGraph(compile_for(config), partial(compile_for, _streams(config, device)))
+            )
         except Exception as error:  # a damaged model makes OpenVINO raise what it likes
             raise BackendUnavailable(
                 f"openvino refuses {bundle.path / model} on device {device!r} (here are "
@@ -154,12 +196,23 @@ def compile_graphs(
     return template, search, device
 
 
+def _streams(config: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """The same, for requests side by side: of a CPU's threads each is a stream of its own."""
+    threads = config.get("INFERENCE_NUM_THREADS", usable_cores(Path("/")))
+    return {
+        **config,
+        "PERFORMANCE_HINT": "THROUGHPUT",
+        **({"NUM_STREAMS": threads, "INFERENCE_NUM_THREADS": threads} if device == "CPU" else {}),
+    }
+
+
 def _compile_or_load(
     bundle: Bundle,
     artefact: Artefact,
     name: str,
     device: str,
     config: Mapping[str, Any],
+    *,
     folder: Path | None,
 ) -> ov.CompiledModel:
     """One graph, compiled here or as an earlier start left it in `folder`.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from edge_tracker.backends.graph import CompiledGraph
+from edge_tracker.backends.graph import CompiledGraph, TemplateGraph
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
 
@@ -68,7 +68,7 @@ class Candidate:
 
 
 #: -> template graph, search graph, device.
-Open = Callable[[Bundle, Artefact, Placement], tuple[CompiledGraph, CompiledGraph, str]]
+Open = Callable[[Bundle, Artefact, Placement], tuple[TemplateGraph, CompiledGraph, str]]
 
 
 def row_name(artefact: Artefact, compute: str | None) -> str:

@@ -26,6 +26,16 @@ class OnlineTemplate:
         self._best = self._initial
         self._best_score = self._threshold
 
+    @property
+    def best(self) -> Image:
+        """The crop that becomes the online template if no later frame of the interval is better."""
+        return self._best
+
+    @property
+    def frames_left(self) -> int:
+        """Of this interval; 0 where templates never change."""
+        return self._interval - self._frames
+
     def observe(self, score: float, crop: Callable[[], Image]) -> bool:
         """Count one frame, cropping it only if it is the best so far; True if `current` changed."""
         if self._interval == 0:

@@ -24,7 +24,7 @@ from calibration.samples import MIN_SAMPLES, CalibrationSamples, load_samples
 from converters.convert import convert_checkpoint
 from edge_tracker import TrackerOptions
 from edge_tracker.backends.choice import open_graphs
-from edge_tracker.backends.graph import CompiledGraph, Graphs
+from edge_tracker.backends.graph import CompiledGraph, Graphs, TemplateGraph
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.cli.main import main
 from edge_tracker.errors import CalibrationError, DatasetError
@@ -33,7 +33,7 @@ from edge_tracker.rules.crop import Image, crop_square
 from edge_tracker.tracker import EdgeTracker
 from tests.helpers.annotated_clips import write_boxes, write_sequence, write_still, write_video
 from tests.helpers.command_line import fails, run_as_program, usage_error
-from tests.helpers.fake_graphs import FakeNetwork, bundle_without_files
+from tests.helpers.fake_graphs import FakeNetwork, FakeRows, bundle_without_files
 from tests.helpers.lively_networks import TINY
 
 BOX = (24.0, 16.0, 16.0, 16.0)
@@ -49,7 +49,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> FakeNetwork:
     """What every tracker runs; it finds the target where it was."""
     network = FakeNetwork()
     monkeypatch.setattr(
-        "edge_tracker.tracker.open_graphs", lambda bundle, **choices: network.graphs()
+        "edge_tracker.tracker.engine.open_graphs", lambda bundle, **choices: network.graphs()
     )
     return network
 
@@ -310,7 +310,7 @@ class Listener:
 
     def listening(self) -> Graphs:
         return Graphs(
-            cast(CompiledGraph, _Template(self)),
+            cast(TemplateGraph, _Template(self)),
             cast(CompiledGraph, _Search(self)),
             self.graphs.choice,
         )
@@ -320,14 +320,14 @@ class Listener:
 class _Template:
     listener: Listener
 
-    def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        return self.start(inputs)()
-
-    def start(self, inputs: Mapping[str, Any]) -> Callable[[], Mapping[str, Any]]:
+    def start(self, inputs: Mapping[str, Any], into: Any) -> Callable[[], Mapping[str, Any]]:
         (templates,) = inputs["templates"]
-        outputs = self.listener.graphs.template.run(inputs)
-        self.listener.encoded[_key(outputs["template_kv"])] = templates.copy()
+        outputs = self.listener.graphs.template.start(inputs, into)()
+        self.listener.encoded[_key(into)] = templates.copy()
         return lambda: outputs
+
+    def reserve(self, targets: int) -> Any:
+        return self.listener.graphs.template.reserve(targets)
 
     def close(self) -> None:
         self.listener.graphs.template.close()
@@ -347,7 +347,7 @@ class _Search:
 
 
 def _key(template_kv: Any) -> Any:
-    return template_kv if isinstance(template_kv, str) else template_kv.tobytes()
+    return str(template_kv.read()) if isinstance(template_kv, FakeRows) else template_kv.tobytes()
 
 
 @pytest.mark.parametrize("graphs", ["fake", "real"])
@@ -371,7 +371,7 @@ def test_samples_are_what_the_tracker_feeds_its_graphs_bit_by_bit(
         ).graphs()
     listener = Listener(inner)
     monkeypatch.setattr(
-        "edge_tracker.tracker.open_graphs", lambda bundle, **choices: listener.listening()
+        "edge_tracker.tracker.engine.open_graphs", lambda bundle, **choices: listener.listening()
     )
     samples = record_samples(bundle, tmp_path, num_samples=69)
 
@@ -411,11 +411,11 @@ def test_a_lost_target_is_taken_up_again_where_its_box_is_known(
     """Every frame loses it, so every other one starts anew; an unknown box is waited out."""
     network = FakeNetwork(edges_ltrb=[(0.0, 0.0, 0.05, 0.05)])
     monkeypatch.setattr(
-        "edge_tracker.tracker.open_graphs", lambda bundle, **choices: network.graphs()
+        "edge_tracker.tracker.engine.open_graphs", lambda bundle, **choices: network.graphs()
     )
     source = grey_source("a", 80, known=lambda index: index not in (2, 3))
     samples = record_sources(EdgeTracker(fake_bundle()), [source], "here", num_samples=50)
-    started = network.events.count("encode")
+    started = network.events.count("start encoding")
     assert len(samples) == len(network.searches) == 39
     assert started == 39
     known = [frame_of(templates[0]) for templates in samples.templates]

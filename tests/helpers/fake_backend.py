@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edge_tracker.backends import openvino
-from edge_tracker.backends.graph import CompiledGraph
+from edge_tracker.backends.graph import CompiledGraph, TemplateGraph
 from edge_tracker.backends.record import Backend, Obstacle, Placement
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
@@ -15,7 +15,7 @@ def compile_graphs(
     bundle: Bundle,
     artefact: Artefact,
     placement: Placement,
-) -> tuple[CompiledGraph, CompiledGraph, str]:
+) -> tuple[TemplateGraph, CompiledGraph, str]:
     converted = bundle.find("openvino", artefact.precision)
     assert converted is not None
     template, search, _ = openvino.compile_graphs(

@@ -73,6 +73,10 @@ class FakeCuda:
         self._next += FIRST_HANDLE
         return self._next
 
+    def skip(self, size: int) -> None:
+        """So that no two allocations overlap."""
+        self._next += size
+
     def leaks(self) -> dict[str, int]:
         """What was made and not released, or released more than once."""
         kinds = {*self.made, *self.released}
@@ -106,9 +110,11 @@ class FakeCuda:
         self.host_ms = max(self.host_ms, self.device_ms)
 
     def array(self, address: int, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
-        """The device's memory at an address."""
+        """The device's memory at an address, which may be inside what was allocated."""
+        start = max(block for block in self.memory if block <= address)
         count = int(np.prod(shape))
-        return np.frombuffer(self.memory[address], dtype, count).reshape(shape)
+        array = np.frombuffer(self.memory[start], dtype, count, address - start)
+        return array.reshape(shape)
 
     # pycuda.driver
 
@@ -147,6 +153,14 @@ class FakeCuda:
 
         self.enqueue(stream.handle, copy, 0.25 * len(host))
 
+    def memcpy_dtod_async(self, to: int, source: int, size: int, stream: Any) -> None:
+        self.called("copy on device")
+
+        def copy() -> None:
+            self.array(to, (size,), np.uint8)[:] = self.array(source, (size,), np.uint8)
+
+        self.enqueue(stream.handle, copy, 0.125)
+
 
 class FakePrimaryContext:
     def __init__(self, cuda: FakeCuda, ordinal: int) -> None:
@@ -169,6 +183,7 @@ class FakeAllocation:
     def __init__(self, cuda: FakeCuda, size: int) -> None:
         self._cuda = cuda
         self._address = cuda.make("device memory")
+        cuda.skip(size)
         cuda.memory[self._address] = bytearray(size)
 
     def __int__(self) -> int:

@@ -25,8 +25,8 @@ STILL = (0.5 - 0.5 / 4.5, 0.5 - 0.5 / 4.5, 0.5 + 0.5 / 4.5, 0.5 + 0.5 / 4.5)
 class FakeNetwork:
     """Both graphs. `events` is the order in which they ran; `template_kv` is a number that counts.
 
-    scores: of each frame in turn, the last one for ever. edges_ltrb: likewise, as fractions.
-    copies: what the search graph's copies take.
+    scores: of each search in turn, the last one for ever. edges_ltrb: likewise, as fractions.
+    copies: what the search graph's copies take. reserved: rows, in the order asked for.
     """
 
     scores: list[float] = field(default_factory=lambda: [0.9])
@@ -37,6 +37,8 @@ class FakeNetwork:
     searched_with: list[str] = field(default_factory=list)
     closed: int = 0
     copies: CopyTimes | None = None
+    reserved: list[int] = field(default_factory=list)
+    most_targets: int | None = None
 
     def graphs(self) -> Graphs:
         choice = BackendChoice("fake", "CPU", "fp32", "f32", ("fake: chosen",))
@@ -44,35 +46,61 @@ class FakeNetwork:
 
 
 @dataclass
+class FakeRows:
+    """Memory of the device: what number of encoding each row has."""
+
+    memory: list[str]
+    places: range
+
+    def __getitem__(self, rows: slice) -> FakeRows:
+        return FakeRows(self.memory, self.places[rows])
+
+    def read(self) -> list[str]:
+        return [self.memory[place] for place in self.places]
+
+    def write(self, values: list[str]) -> None:
+        for place, value in zip(self.places, values, strict=True):
+            self.memory[place] = value
+
+
+@dataclass
 class FakeTemplateGraph:
     network: FakeNetwork
+    most_targets: int | None = None
     input_names = CONTRACT["template"].input_names
     output_names = CONTRACT["template"].output_names
 
     def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        self.network.events.append("encode")
-        return self._encode(inputs)
+        return self.start(inputs)()
 
-    def start(self, inputs: Mapping[str, Any]) -> Callable[[], Mapping[str, Any]]:
-        self.network.events.append("start refresh")
-        outputs = self._encode(inputs)
+    def start(
+        self, inputs: Mapping[str, Any], into: FakeRows | None = None
+    ) -> Callable[[], Mapping[str, Any]]:
+        self.network.events.append("start encoding")
+        (templates,) = inputs["templates"]
+        self.network.templates.append(templates.copy())
+        number = len(self.network.templates)
+        rows = self.reserve(1) if into is None else into
 
         def collect() -> Mapping[str, Any]:
-            self.network.events.append("collect refresh")
-            return outputs
+            self.network.events.append("encoded")
+            rows.write([f"kv {number}"])
+            return {"template_kv": rows}
 
         return collect
+
+    def reserve(self, targets: int) -> FakeRows:
+        self.network.reserved.append(targets)
+        return FakeRows([""] * targets, range(targets))
+
+    def copy(self, source: FakeRows, target: FakeRows) -> None:
+        target.write(source.read())
 
     def time_copies(self) -> CopyTimes | None:
         return None
 
     def close(self) -> None:
         self.network.closed += 1
-
-    def _encode(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        (templates,) = inputs["templates"]
-        self.network.templates.append(templates.copy())
-        return {"template_kv": f"kv {len(self.network.templates)}"}
 
 
 @dataclass
@@ -81,16 +109,22 @@ class FakeSearchGraph:
     input_names = CONTRACT["search"].input_names
     output_names = CONTRACT["search"].output_names
 
+    @property
+    def most_targets(self) -> int | None:
+        return self.network.most_targets
+
     def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         network = self.network
         network.events.append("search")
-        frame = len(network.searches)
-        network.searches.append(inputs["search"][0].copy())
-        network.searched_with.append(inputs["template_kv"])
-        edges = network.edges_ltrb[min(frame, len(network.edges_ltrb) - 1)]
-        score = network.scores[min(frame, len(network.scores) - 1)]
-        edge_probs = np.stack([two_bins(edge, NANO.bins) for edge in edges])[None]
-        return {"edge_probs": edge_probs, "score": np.array([score], np.float32)}
+        edge_probs, scores = [], []
+        for crop, row in zip(inputs["search"], inputs["template_kv"].read(), strict=True):
+            frame = len(network.searches)
+            network.searches.append(crop.copy())
+            network.searched_with.append(row)
+            edges = network.edges_ltrb[min(frame, len(network.edges_ltrb) - 1)]
+            edge_probs.append(np.stack([two_bins(edge, NANO.bins) for edge in edges]))
+            scores.append(network.scores[min(frame, len(network.scores) - 1)])
+        return {"edge_probs": np.stack(edge_probs), "score": np.array(scores, np.float32)}
 
     def start(self, inputs: Mapping[str, Any]) -> Callable[[], Mapping[str, Any]]:
         outputs = self.run(inputs)

@@ -241,7 +241,7 @@ class FakeExecutionContext:
             }
             names = [name for name in tensors if name not in engine.input_names]
             for name, value in zip(names, engine.session.run(names, feed), strict=True):
-                cuda.memory[addresses[name]][: value.nbytes] = value.tobytes()
+                cuda.array(addresses[name], value.shape, value.dtype)[...] = value
 
         cuda.enqueue(handle, execute)
         return True

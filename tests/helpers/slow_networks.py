@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge_tracker.backends.graph import Graphs
-from tests.helpers.fake_graphs import FakeNetwork, FakeSearchGraph, FakeTemplateGraph
+from tests.helpers.fake_graphs import FakeNetwork, FakeRows, FakeSearchGraph, FakeTemplateGraph
 
 
 class FakeClock:
@@ -39,8 +39,10 @@ class SlowNetwork(FakeNetwork):
 class SlowTemplateGraph(FakeTemplateGraph):
     network: SlowNetwork
 
-    def start(self, inputs: Mapping[str, Any]) -> Callable[[], Mapping[str, Any]]:
-        collect = super().start(inputs)
+    def start(
+        self, inputs: Mapping[str, Any], into: FakeRows | None = None
+    ) -> Callable[[], Mapping[str, Any]]:
+        collect = super().start(inputs, into)
 
         def collect_slowly() -> Mapping[str, Any]:
             self.network.clock.sleep(self.network.wait_ms / 1e3)

@@ -23,11 +23,26 @@ DTYPES: Mapping[str, Any] = {"UINT8": np.uint8, "FLOAT": np.float32, "HALF": np.
 
 @dataclass(frozen=True)
 class DeviceTensor:
-    """A tensor on the device, valid until the run after the next of the engine that wrote it."""
+    """A tensor on the device. One that an engine gave is valid until that engine's run after the
+    next, reserved memory until the session ends.
+    """
 
     address: int
     shape: tuple[int, ...]
     dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+
+    def __getitem__(self, rows: slice) -> DeviceTensor:
+        """Some rows of it: the same memory."""
+        start, stop, step = rows.indices(self.shape[0])
+        if step != 1 or stop < start:
+            raise ValueError(f"{rows} is not a span of rows")
+        row_bytes = self.nbytes // self.shape[0]
+        shape = (stop - start, *self.shape[1:])
+        return DeviceTensor(self.address + start * row_bytes, shape, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -118,6 +133,7 @@ class TensorRtGraph:
         self._graph_driver = graph_driver
         self.input_names = frozenset(n for n, memory in loaded.tensors.items() if memory.is_input)
         self.output_names = frozenset(loaded.tensors) - self.input_names
+        self.most_targets: int | None = min(each.shape[0] for each in loaded.tensors.values())
         self._runs = 0
         self._targets = 0
         self._bound: dict[str, int] = {}
@@ -128,19 +144,36 @@ class TensorRtGraph:
     def run(self, inputs: Arrays) -> Arrays:
         return self.start(inputs)()
 
-    def start(self, inputs: Arrays) -> Callable[[], Arrays]:
+    def start(self, inputs: Arrays, into: DeviceTensor | None = None) -> Callable[[], Arrays]:
         """Raises ValueError for tensors that the engine does not take, EdgeTrackerError if CUDA
         fails.
         """
         with self._on_device():
             targets = self._check(inputs)
             self._fill(inputs, targets)
-            self._bind(inputs, targets)
+            self._bind(inputs, targets, into)
             self._submit(targets)
             self._loaded.finished.record(self._session.stream)
         self._runs += 1
         kept = self._kept_outputs(targets)
         return partial(self._collect, kept, targets)
+
+    def reserve(self, targets: int) -> DeviceTensor:
+        """Raises EdgeTrackerError if the GPU's memory does not suffice."""
+        (memory,) = (self._loaded.tensors[name] for name in ON_DEVICE)
+        shape = (targets, *memory.shape[1:])
+        with self._on_device():
+            size = int(np.prod(shape)) * np.dtype(memory.dtype).itemsize
+            allocation = self._session.cuda.mem_alloc(size)
+            self._session.on_close(allocation.free)
+        return DeviceTensor(int(allocation), shape, memory.dtype)
+
+    def copy(self, source: DeviceTensor, target: DeviceTensor) -> None:
+        """On the stream, so after what was started before."""
+        with self._on_device():
+            self._session.cuda.memcpy_dtod_async(
+                target.address, source.address, source.nbytes, self._session.stream
+            )
 
     def time_copies(self) -> CopyTimes | None:
         """What the copies of the last run take when the device makes them one after the other; None
@@ -207,7 +240,7 @@ class TensorRtGraph:
             if host is not None:
                 host[:targets] = value
 
-    def _bind(self, inputs: Arrays, targets: int) -> None:
+    def _bind(self, inputs: Arrays, targets: int, into: DeviceTensor | None) -> None:
         context, tensors = self._loaded.context, self._loaded.tensors
         if targets != self._targets:
             for name in self.input_names:
@@ -216,7 +249,9 @@ class TensorRtGraph:
             # TensorRT wants one run in a new shape before its work is recorded.
             self._warm.clear()
         for name, memory in tensors.items():
-            if memory.addresses:
+            if into is not None and name in ON_DEVICE:
+                address = into.address
+            elif memory.addresses:
                 address = memory.addresses[self._runs % len(memory.addresses)]
             else:
                 address = inputs[name].address

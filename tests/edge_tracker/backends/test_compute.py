@@ -16,7 +16,7 @@ from edge_tracker import BackendUnavailable, EdgeTracker
 from edge_tracker.backends import choice, onnxruntime, openvino
 from edge_tracker.backends.choice import open_graphs
 from edge_tracker.backends.compile_cache import load_kept, store_kept
-from edge_tracker.backends.graph import CompiledGraph
+from edge_tracker.backends.graph import CompiledGraph, TemplateGraph
 from edge_tracker.backends.parity import COMPUTE_LIMITS, LIMITS
 from edge_tracker.backends.record import NEEDS, Backend, Placement
 from edge_tracker.bundle.manifest import Artefact
@@ -49,7 +49,7 @@ class FakeCpu:
 
     def open(
         self, bundle: Bundle, artefact: Artefact, placement: Placement
-    ) -> tuple[CompiledGraph, CompiledGraph, str]:
+    ) -> tuple[TemplateGraph, CompiledGraph, str]:
         self.opened.append(placement.compute)
         template, search, device = onnxruntime.compile_graphs(bundle, artefact, placement)
         error = self.error if placement.compute == "bf16" else 0.0
@@ -61,6 +61,7 @@ class Altered:
     def __init__(self, graph: CompiledGraph, error: float, pause_s: float) -> None:
         self.graph, self.error, self.pause_s = graph, error, pause_s
         self.input_names, self.output_names = graph.input_names, graph.output_names
+        self.most_targets = graph.most_targets
         self.start, self.time_copies, self.close = graph.start, graph.time_copies, graph.close
 
     def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:

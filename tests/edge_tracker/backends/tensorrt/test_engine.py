@@ -15,7 +15,14 @@ import pytest
 
 from converters.tensorrt.build import build
 from converters.tensorrt.engine_builder import BuildOptions
-from edge_tracker import EdgeTracker, EdgeTrackerError, NotInitialised, TrackerOptions
+from edge_tracker import (
+    EdgeTracker,
+    EdgeTrackerError,
+    Engine,
+    MultiTracker,
+    NotInitialised,
+    TrackerOptions,
+)
 from edge_tracker.backends.choice import open_graphs
 from edge_tracker.backends.graph import CopyTimes, Graphs
 from edge_tracker.backends.tensorrt.engine import DeviceTensor
@@ -101,6 +108,40 @@ def test_a_frame_is_copy_in_enqueue_copy_out_and_one_wait(
         search(graphs, seed, template_kv)
         assert machine.cuda.calls == PLAIN_FRAME
     graphs.close()
+
+
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+def test_several_targets_are_tracked_exactly_as_by_onnx_runtime_in_place(
+    machine: FakeMachine, bundle: Bundle, cuda_graphs: bool
+) -> None:
+    """Five targets with engines for three; keys and values never leave the device."""
+    if cuda_graphs:
+        machine.gain_cuda_graphs()
+    options = TrackerOptions(update_interval=5, update_score=0.0)
+    clip = [frame.image for frame in render_clip(frames=14)]
+    boxes = [(40.0 + 90 * place, 60.0 + 40 * place, 60.0, 50.0) for place in range(5)]
+    tracked = []
+    for backend in ("tensorrt", "onnxruntime"):
+        with Engine(bundle, backend=backend, precision="fp32") as engine:
+            singles = [EdgeTracker(engine, options=options) for _ in boxes]
+            with MultiTracker(engine, options=options) as tracker:
+                for single, box in zip(singles, boxes, strict=True):
+                    tracker.add(clip[0], box)
+                    single.init(clip[0], box)
+                tracker.remove(1)
+                several = [list(tracker.update(frame).values()) for frame in clip[1:]]
+            del singles[0]
+            alone = [[single.update(frame) for single in singles] for frame in clip[1:]]
+        tracked += [(several, alone)]
+    (several, alone), (reference_several, reference_alone) = tracked
+    assert several == alone
+    assert alone == reference_alone
+    found, expected = (
+        np.array([result.box for row in rows for result in row])
+        for rows in (several, reference_several)
+    )
+    np.testing.assert_allclose(found, expected, rtol=0, atol=0.01)
+    assert machine.cuda.leaks() == {}
 
 
 @pytest.mark.parametrize("cuda_graphs", [False, True])

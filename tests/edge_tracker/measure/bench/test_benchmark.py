@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 import edge_tracker
-from edge_tracker import tracker
 from edge_tracker.backends import openvino
 from edge_tracker.backends.choice import backend_of
 from edge_tracker.backends.graph import CopyTimes
@@ -31,6 +30,7 @@ from edge_tracker.measure.bench.rounds import COPIES, ROUND_FRAMES
 from edge_tracker.measure.bench.tables import tables_of
 from edge_tracker.measure.doctor import Diagnosis, diagnose
 from edge_tracker.measure.verify import ArtefactVerification, Status, Verification
+from edge_tracker.tracker import engine
 from tests.helpers.fake_graphs import bundle_without_files
 from tests.helpers.slow_networks import FakeClock, SlowNetwork
 
@@ -64,7 +64,7 @@ class FakeBench:
         self.networks: dict[tuple[str, str], SlowNetwork | Exception] = {}
         self.statuses: dict[str, Status] = {}
         self.turns: list[str] = []
-        monkeypatch.setattr(tracker, "open_graphs", self._open)
+        monkeypatch.setattr(engine, "open_graphs", self._open)
         monkeypatch.setattr(bench, "verify", self._verify)
         monkeypatch.setattr(bench, "diagnose", diagnosis)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_tracker import EdgeTracker, TrackerOptions, tracker
+from edge_tracker import EdgeTracker, TrackerOptions
 from edge_tracker.measure.bench.latency import (
     Distribution,
     Pace,
@@ -21,7 +21,7 @@ from edge_tracker.measure.bench.latency import (
     timing_overhead_us,
 )
 from edge_tracker.rules.crop import crop_template
-from edge_tracker.tracker import STAGES
+from edge_tracker.tracker import STAGES, engine, single, target
 from tests.helpers.fake_graphs import FakeNetwork, bundle_without_files
 from tests.helpers.slow_networks import FakeClock, SlowNetwork
 
@@ -32,7 +32,7 @@ FRAME = np.random.default_rng(0).integers(0, 256, (240, 320, 3), np.uint8)
 def timed_tracker(
     network: SlowNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[EdgeTracker, StageTimer]:
-    monkeypatch.setattr(tracker, "open_graphs", lambda bundle, **options: network.graphs())
+    monkeypatch.setattr(engine, "open_graphs", lambda bundle, **options: network.graphs())
     timer = StageTimer(network.clock)
     options = TrackerOptions(update_interval=10, update_score=0.0)
     timed = EdgeTracker(bundle_without_files(), options=options, on_stage=timer)
@@ -44,13 +44,14 @@ def slow_down(
     name: str, milliseconds: float, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Insert a sleep into a function that the tracker calls."""
-    original = getattr(tracker, name)
+    module = single if hasattr(single, name) else target
+    original = getattr(module, name)
 
     def slowed(*arguments: object) -> object:
         clock.sleep(milliseconds / 1e3)
         return original(*arguments)
 
-    monkeypatch.setattr(tracker, name, slowed)
+    monkeypatch.setattr(module, name, slowed)
 
 
 def updates_of(
@@ -94,7 +95,7 @@ def test_a_refresh_shows_where_it_is_started_and_where_it_is_waited_for(
         network.clock.sleep(0.002)
         return crop_template(*arguments)
 
-    monkeypatch.setattr(tracker, "crop_template", crop_slowly)
+    monkeypatch.setattr(target, "crop_template", crop_slowly)
     updates = [timer.time_update(timed, FRAME) for _ in range(30)]
     assert [i for i, u in enumerate(updates) if u.after_refresh] == [10, 20]
     assert updates[10].stages_ms["template_wait"] == pytest.approx(3.0)
@@ -106,7 +107,7 @@ def test_a_refresh_shows_where_it_is_started_and_where_it_is_waited_for(
 def test_stages_add_up_to_the_update_in_real_time(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
-    monkeypatch.setattr(tracker, "open_graphs", lambda bundle, **options: FakeNetwork().graphs())
+    monkeypatch.setattr(engine, "open_graphs", lambda bundle, **options: FakeNetwork().graphs())
     timer = StageTimer(time.perf_counter)
     timed = EdgeTracker(bundle_without_files(), on_stage=timer)
     timed.init(FRAME, BOX)

@@ -20,6 +20,7 @@ from tests.helpers.fake_graphs import STILL, FakeNetwork, bundle_without_files
 
 Image = NDArray[np.uint8]
 MakeTracker = Callable[..., EdgeTracker]
+OPEN_GRAPHS = "edge_tracker.tracker.engine.open_graphs"
 BOX = (100.0, 80.0, 40.0, 40.0)
 
 
@@ -32,9 +33,7 @@ def tracker_of(monkeypatch: pytest.MonkeyPatch) -> MakeTracker:
     """A tracker whose graphs are a fake network's."""
 
     def make(network: FakeNetwork, **choices: Any) -> EdgeTracker:
-        monkeypatch.setattr(
-            "edge_tracker.tracker.open_graphs", lambda bundle, **options: network.graphs()
-        )
+        monkeypatch.setattr(OPEN_GRAPHS, lambda bundle, **options: network.graphs())
         return EdgeTracker(bundle_without_files(), options=TrackerOptions(**choices))
 
     return make
@@ -50,7 +49,7 @@ def test_first_box_is_cropped_twice_its_size_as_both_templates(tracker_of: MakeT
     initial, online = network.templates[0]
     np.testing.assert_array_equal(initial, expected)
     np.testing.assert_array_equal(online, expected)
-    assert network.events == ["encode"]
+    assert network.events == ["start encoding", "encoded"]
 
 
 def test_search_region_is_four_and_a_half_times_the_last_box(tracker_of: MakeTracker) -> None:
@@ -156,12 +155,12 @@ def test_refresh_starts_after_the_result_and_is_collected_before_the_next_search
     tracker.init(frame_number(0), BOX)
     for number in (1, 2, 3):
         tracker.update(frame_number(number))
-    assert network.events == ["encode", "search", "search", "search", "start refresh"]
+    assert network.events[2:] == ["search", "search", "search", "start encoding"]
     tracker.update(frame_number(4))
-    assert network.events[4:] == ["start refresh", "collect refresh", "search"]
+    assert network.events[5:] == ["start encoding", "encoded", "search"]
     assert network.searched_with == ["kv 1", "kv 1", "kv 1", "kv 2"]
     tracker.update(frame_number(5))
-    assert network.events[7:] == ["search"]
+    assert network.events[8:] == ["search"]
     assert network.searched_with[-1] == "kv 2"
 
 
@@ -192,7 +191,7 @@ def test_initial_template_returns_after_an_interval_without_a_qualified_frame(
         False,
         True,
     ]  # of init, of frame 2, back to the initial; then no more
-    assert network.events.count("start refresh") == 2
+    assert network.events.count("start encoding") == 1 + 2
 
 
 def test_no_refresh_without_a_change(tracker_of: MakeTracker) -> None:
@@ -201,7 +200,7 @@ def test_no_refresh_without_a_change(tracker_of: MakeTracker) -> None:
     tracker.init(frame_number(0), BOX)
     for number in range(1, 9):
         tracker.update(frame_number(number))
-    assert network.events == ["encode"] + ["search"] * 8
+    assert network.events == ["start encoding", "encoded"] + ["search"] * 8
 
 
 @given(st.lists(st.sampled_from([0.1, 0.5, 0.6, 0.8]), max_size=12), st.integers(1, 4))
@@ -210,7 +209,7 @@ def test_each_search_uses_the_template_that_the_official_rule_gives(
 ) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         network = FakeNetwork(scores=scores or [0.0])
-        monkeypatch.setattr("edge_tracker.tracker.open_graphs", lambda *_, **__: network.graphs())
+        monkeypatch.setattr(OPEN_GRAPHS, lambda *_, **__: network.graphs())
         options = TrackerOptions(update_interval=interval)
         tracker = EdgeTracker(bundle_without_files(), options=options)
         tracker.init(frame_number(0), BOX)
@@ -339,7 +338,7 @@ def test_refused_box_leaves_the_tracker_on_its_target(tracker_of: MakeTracker, b
         tracker.init(frame_number(2), box)
     after = tracker.update(frame_number(2))
     assert after.box == pytest.approx(before.box, abs=0.5)
-    assert network.events == ["encode", "search", "search"]
+    assert network.events[2:] == ["search", "search"]
 
 
 def test_refused_first_box_is_no_init(tracker_of: MakeTracker) -> None:
@@ -374,7 +373,7 @@ def test_init_drops_a_refresh_that_is_under_way(tracker_of: MakeTracker) -> None
     tracker = tracker_of(network, update_interval=1)
     tracker.init(frame_number(0), BOX)
     tracker.update(frame_number(1))
-    assert network.events[-1] == "start refresh"
+    assert network.events[-1] == "start encoding"
     tracker.init(frame_number(2), BOX)
     tracker.update(frame_number(3))
     assert network.searched_with == ["kv 1", "kv 3"]
@@ -420,7 +419,7 @@ def test_with_block_closes_also_when_it_raises(tracker_of: MakeTracker) -> None:
 
 def test_options_default_to_the_bundle_s(monkeypatch: pytest.MonkeyPatch) -> None:
     network, options = FakeNetwork(), TrackerOptions(update_interval=7)
-    monkeypatch.setattr("edge_tracker.tracker.open_graphs", lambda *_, **__: network.graphs())
+    monkeypatch.setattr(OPEN_GRAPHS, lambda *_, **__: network.graphs())
     assert EdgeTracker(bundle_without_files(options)).options == options
     assert EdgeTracker(bundle_without_files(options), options=TrackerOptions()).options != options
 
