@@ -1,12 +1,14 @@
 """python -m distillation.ablation: the chain at small scale, and each link against its alternative.
 
-Every stage has the budget of its recipe, the same samples in the same order, and is measured on the
-same held-out samples. Stages that are already done are not trained again.
+Every stage has the budget of its recipe, or the same share of it, the same samples in the same
+order, and is measured on the same held-out samples. Stages that are already done are not trained
+again.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,8 +94,21 @@ CHAINS = {
 }
 
 
+def at_scale(recipe: Recipe, share: float, batch_size: int | None = None) -> Recipe:
+    """The recipe with this share of its steps, and of those in which something begins or fades."""
+    return replace(
+        recipe,
+        batch_size=batch_size or recipe.batch_size,
+        **{
+            name: math.ceil(getattr(recipe, name) * share)
+            for name in ("steps", "warmup_steps", "prune_steps")
+        },
+    )
+
+
 def run_ablation(
     chain: Chain,
+    recipes: Mapping[str, Recipe],
     data: dict[SourceKind, Path],
     start: Path,
     output: Path,
@@ -103,10 +118,12 @@ def run_ablation(
 ) -> None:
     """Train all stages into folders of their names, and draw the comparisons.
 
-    start: a checkpoint, or for a chain over a stem, what to take the stem's weights from.
+    So many parameters because it hands what a training needs on to `train`.
+    recipes: by name, one for each stage. start: a checkpoint, or for a chain over a stem, what to
+    take the stem's weights from.
     """
     for stage in chain.stages:
-        recipe = named_recipe(stage.recipe)
+        recipe = recipes[stage.recipe]
         initial = None if stage.initial is None else output / stage.initial / CHECKPOINT
         over_stem = recipe.student.stem is not None
         train(
@@ -146,6 +163,8 @@ def main() -> None:
     )
     parser.add_argument("-o", "--output", type=Path, help="default: runs/ablation_CHAIN")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--share", type=float, default=1.0, help="of each recipe's steps")
+    parser.add_argument("--batch-size", type=int, help="instead of the recipes'")
     parser.add_argument("--validate-every", type=int, default=100, metavar="STEPS")
     options = parser.parse_args()
     chain = CHAINS[options.chain]
@@ -155,8 +174,13 @@ def main() -> None:
             parser.error("the chain over a stem needs --tracks")
         data["tracks"] = options.tracks
     output = options.output or Path("runs") / f"ablation_{options.chain}"
+    recipes = {
+        stage.recipe: at_scale(named_recipe(stage.recipe), options.share, options.batch_size)
+        for stage in chain.stages
+    }
     run_ablation(
         chain,
+        recipes,
         data,
         options.start,
         output,
@@ -165,7 +189,7 @@ def main() -> None:
     )
     table = Table("stage", "layers", "MLP", "steps", "held-out IoU", "score ROC AUC")
     for stage in chain.stages:
-        recipe = named_recipe(stage.recipe)
+        recipe = recipes[stage.recipe]
         held_out = open_validation(recipe, data, HELD_OUT_SAMPLES)
         measured = measure(output / stage.recipe / CHECKPOINT, recipe, held_out)
         table.add_row(

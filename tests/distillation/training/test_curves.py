@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distillation.ablation import CHAINS, Chain
+from distillation.ablation import CHAINS, Chain, at_scale
 from distillation.recipes.named import named_recipe
 from distillation.training.curves import draw_comparison, draw_curves
 from edge_tracker.video.frames import read_image
@@ -80,3 +80,13 @@ def test_compared_stages_have_the_same_budget() -> None:
         assert (one.steps, one.batch_size, one.seed) == (other.steps, other.batch_size, other.seed)
     direct, to_3, to_2 = map(named_recipe, ("tiny_direct", "tiny_to_3", "tiny_3_to_2"))
     assert direct.steps == to_3.steps + to_2.steps
+
+
+@pytest.mark.parametrize("share", [0.3, 0.05])
+def test_shares_of_a_chain_cost_alike(share: float) -> None:
+    shares = {name: at_scale(named_recipe(name), share, 64) for name in ("stem_8", "stem_alone")}
+    whole = named_recipe("stem_alone").steps / named_recipe("stem_8").steps
+    assert shares["stem_alone"].steps / shares["stem_8"].steps == pytest.approx(whole, rel=0.01)
+    pruned = at_scale(named_recipe("stem_8_to_4"), share)
+    assert pruned.prune_steps * 2 == pruned.steps
+    assert pruned.batch_size == named_recipe("stem_8_to_4").batch_size != 64
