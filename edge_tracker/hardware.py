@@ -1,4 +1,4 @@
-"""What the machine is made of, as far as it matters: CPU, NVIDIA driver, CUDA library and GPUs."""
+"""What the machine is made of, as far as it matters: CPU, NVIDIA driver and its CUDA, GPUs."""
 
 from __future__ import annotations
 

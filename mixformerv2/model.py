@@ -22,7 +22,7 @@ from edge_tracker.bundle import contract
 from edge_tracker.bundle.spec import ModelSpec
 from mixformerv2.stem import StemEmbed
 
-PREDICTION_TOKENS = len(contract.PREDICTION_TOKENS)
+NUM_PREDICTION_TOKENS = len(contract.PREDICTION_TOKENS)
 BACKBONE_NORM_EPS = 1e-6
 HEAD_NORM_EPS = 1e-5
 
@@ -146,9 +146,9 @@ class Block(nn.Module):
 
     def mix_predictions(self, x: Tensor, template_kv: Tensor) -> Tensor:
         """As `mix`, but only the prediction tokens go on: (B, N, C) -> (B, 4, C)."""
-        predictions = x[:, -PREDICTION_TOKENS:]
+        predictions = x[:, -NUM_PREDICTION_TOKENS:]
         normed = self.norm1(x)
-        q = self.attn.project_q(normed[:, -PREDICTION_TOKENS:])
+        q = self.attn.project_q(normed[:, -NUM_PREDICTION_TOKENS:])
         k, v = self.attn.project_kv(normed)
         return self._mix(predictions, q, k, v, template_kv)
 
@@ -204,8 +204,8 @@ class Backbone(nn.Module):
             sincos_position_table(spec.width, spec.template_size_px // spec.patch_size_px),
             requires_grad=False,
         )
-        self.reg_tokens = nn.Parameter(torch.empty(1, PREDICTION_TOKENS, spec.width))
-        self.pos_embed_reg = nn.Parameter(torch.zeros(1, PREDICTION_TOKENS, spec.width))
+        self.reg_tokens = nn.Parameter(torch.empty(1, NUM_PREDICTION_TOKENS, spec.width))
+        self.pos_embed_reg = nn.Parameter(torch.zeros(1, NUM_PREDICTION_TOKENS, spec.width))
         self.blocks: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
             Block(spec.width, spec.num_heads, spec.mlp_hidden) for _ in range(spec.depth)
         )
@@ -280,7 +280,7 @@ class MixFormerV2(nn.Module):
         x = torch.cat([templates, self.backbone.embed_search(search)], dim=1)
         for block in self.backbone.blocks:
             x = block(x, templates.shape[1])
-        return self.predict(x[:, -PREDICTION_TOKENS:])
+        return self.predict(x[:, -NUM_PREDICTION_TOKENS:])
 
     def encode_templates(self, template: Tensor, online_template: Tensor) -> Tensor:
         """Keys and values of both templates in every block, (B, depth, 2, H, 2 Nt, D).

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distillation.networks.mixvit_teacher import MixViT
 from edge_tracker.rules.normalise import MEAN_RGB, STD_RGB
-from mixformerv2.model import PREDICTION_TOKENS, MixFormerV2
+from mixformerv2.model import NUM_PREDICTION_TOKENS, MixFormerV2
 from mixformerv2.stem import StemEmbed
 
 #: Per block, the factors of its attention branch and of its MLP branch, each (B, 1, 1).
@@ -53,7 +53,7 @@ def run_network(
         template_tokens = backbone.embed_templates(templates[:, 0], templates[:, 1])
         search_tokens = backbone.embed_search(search)
     if isinstance(network, MixViT):
-        search_tokens = search_tokens[:, :-PREDICTION_TOKENS]
+        search_tokens = search_tokens[:, :-NUM_PREDICTION_TOKENS]
     x = torch.cat([template_tokens, search_tokens], dim=1)
     count = template_tokens.shape[1]
     streams = []
@@ -68,7 +68,7 @@ def run_network(
         x = blocks[-1].mix_predictions(x, nothing_cached)
     if isinstance(network, MixViT):
         return Output(network.edge_logits(x[:, count:]), None, streams)
-    edge_logits, score_logit = network.predict(x[:, -PREDICTION_TOKENS:])
+    edge_logits, score_logit = network.predict(x[:, -NUM_PREDICTION_TOKENS:])
     return Output(edge_logits, score_logit, streams)
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: a checkpoint to use, a state to go on from, a log."""
+"""What a run leaves on disk: a checkpoint to use, a state to resume it from, a log."""
 
 from __future__ import annotations
 

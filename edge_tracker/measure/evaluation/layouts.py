@@ -11,7 +11,8 @@ from pathlib import Path
 from edge_tracker.errors import DatasetError
 from edge_tracker.video.frames import is_image_name, natural_key
 
-#: By name, what tells each layout: also the words of the message where none is found.
+#: By name, what tells each layout: also the words of the message where none is found. Where a
+#: layout's pixels begin, and how it marks an absent target: ground_truth.py.
 LAYOUTS = {
     "otb": "NAME/img/*.jpg with NAME/groundtruth_rect.txt",
     "lasot": "NAME/img/*.jpg with NAME/groundtruth.txt and NAME/full_occlusion.txt",
