@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,14 @@ from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.files.untrusted import read_json, reading
 
 if TYPE_CHECKING:
-    from edge_tracker.measure.bench.advice import Comparison
+    from edge_tracker.measure.bench.comparison import Comparison
     from edge_tracker.measure.bench.report import BenchReport
 
 EXAMPLES = """\
   edge-tracker bench small.bundle
   edge-tracker bench small.bundle --duration 60 --frame 1280x720 --target-fps 30 --html bench.html
   edge-tracker bench small.bundle --backend openvino --threads 2 --json new.json --compare old.json
+  edge-tracker bench new.json --compare old.json
 """
 
 
@@ -42,7 +44,12 @@ def add_parser(subparsers: Subparsers) -> None:
         "if nothing could be measured.",
         examples=EXAMPLES,
     )
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE")
+    parser.add_argument(
+        "bundle",
+        type=Path,
+        metavar="BUNDLE",
+        help="or the .json of an earlier run, to compare it without measuring",
+    )
     add_artefact_options(parser)
     add_compute_option(parser)
     parser.add_argument(
@@ -77,11 +84,18 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from edge_tracker.cli.printing import progress_bar, write_json, write_text
-    from edge_tracker.measure.bench.advice import compare_reports
     from edge_tracker.measure.bench.benchmark import benchmark
+    from edge_tracker.measure.bench.comparison import compare_reports
     from edge_tracker.measure.bench.page import bench_page
 
-    older = _read_report(arguments.compare) if arguments.compare is not None else None
+    older = _read_report("older", arguments.compare) if arguments.compare is not None else None
+    if arguments.bundle.suffix == ".json":
+        if older is None:
+            raise EdgeTrackerError(
+                f"{arguments.bundle} is a report: add --compare OLD.json, or give a bundle"
+            )
+        _print_comparison(compare_reports(older, _read_report("newer", arguments.bundle)))
+        return 0
     width, height = arguments.frame
     with progress_bar("benchmark") as show:
         report = benchmark(
@@ -110,12 +124,12 @@ def run(arguments: argparse.Namespace) -> int:
             + "; ".join(f"{failure.what}: {failure.reason}" for failure in report.failures)
         )
     if older is not None:
-        _print_comparison(compare_reports(older, report))
+        _print_comparison(compare_reports(older, dataclasses.asdict(report)))
     return 0
 
 
-def _read_report(path: Path) -> Any:
-    with reading(f"the older report {path}", "give what bench --json wrote", EdgeTrackerError):
+def _read_report(which: str, path: Path) -> Any:
+    with reading(f"the {which} report {path}", "give what bench --json wrote", EdgeTrackerError):
         return read_json(path)
 
 
@@ -138,9 +152,17 @@ def _print_comparison(comparison: Comparison) -> None:
     from edge_tracker.cli.printing import print_line, print_table
 
     rows = [
-        (entry.artefact, entry.figure, f"{entry.old:.3f}", f"{entry.new:.3f}", f"{entry.ratio:.3f}")
+        (
+            entry.artefact,
+            entry.figure,
+            f"{entry.old:.3f}",
+            f"{entry.new:.3f}",
+            f"{entry.ratio:.3f}",
+            entry.verdict,
+        )
         for entry in comparison.ratios
     ]
-    print_table("Compared", ("model", "figure", "old ms", "new ms", "new / old"), rows)
+    columns = ("model", "figure", "old ms", "new ms", "new / old", "by 95 % intervals")
+    print_table("Compared", columns, rows)
     for difference in comparison.differences:
         print_line(f"not the same: {difference}")

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from edge_tracker.backends import choice
 from edge_tracker.backends.record import COMPUTES
 from edge_tracker.bundle.manifest import PRECISIONS
-from edge_tracker.errors import EdgeTrackerError
-from edge_tracker.files.untrusted import short
+from edge_tracker.measure.bench.latency import least_count
 from edge_tracker.measure.bench.machine import MachineState
 from edge_tracker.measure.bench.report import (
-    BenchReport,
     MeasuredArtefact,
     OtherLoad,
     Recommendation,
 )
 
-#: Of a p99, so many samples have to lie above it.
-TAIL_SAMPLES = 5
 #: Differences below this are taken for chance.
 NOISE = 0.05
 
@@ -136,11 +129,10 @@ def _about_machine(
 def _about_artefact(
     artefact: MeasuredArtefact, several_threads: bool, overhead_us: float
 ) -> Iterator[str]:
-    count = artefact.update.count
-    if count < 100 * TAIL_SAMPLES:
+    if artefact.update.intervals["p99"] is None:
         yield (
-            f"only {count} updates, p99 rests on {count // 100} of them; "
-            f"measure at least {100 * TAIL_SAMPLES}"
+            f"{artefact.update.count} updates are too few for a p99, whose 95 % interval has no "
+            f"upper end: measure at least {least_count(99)}"
         )
     medians = [turn.p50_ms for turn in artefact.rounds]
     third = len(medians) // 3
@@ -167,81 +159,3 @@ def _about_artefact(
     share = overhead_us / 1e3 / artefact.update.p50
     if share > 0.01:
         yield f"measuring adds {share:.1%} to each update"
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """One figure in an old and a new report."""
-
-    artefact: str
-    figure: str
-    old: float
-    new: float
-
-    @property
-    def ratio(self) -> float:
-        return self.new / self.old
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """differences: of the two measurements' circumstances, which the ratios then contain too."""
-
-    ratios: tuple[Ratio, ...]
-    differences: tuple[str, ...]
-
-
-def _that_compute() -> set[str]:
-    """Packages whose version changes latency."""
-    return {"numpy", "cv2"}.union(*(backend.packages for backend in choice.BACKENDS))
-
-
-def compare_reports(old: Mapping[str, Any], new: BenchReport) -> Comparison:
-    """Set a report against an older one's JSON, artefact by artefact.
-
-    Raises EdgeTrackerError if `old` is no such report or has no artefact in common.
-    """
-    try:
-        old_by_name = {entry["name"]: entry for entry in old["artefacts"]}
-        ratios = [
-            Ratio(artefact.name, f"{part} {figure}",
-                  old=float(old_by_name[artefact.name][part][figure]),
-                  new=getattr(getattr(artefact, part), figure))
-            for artefact in new.artefacts
-            if artefact.name in old_by_name
-            for part, figure in (("update", "p50"), ("update", "p95"), ("update", "p99"),
-                                 ("init", "p50"))
-        ]  # fmt: skip
-        circumstances = [
-            ("CPU", old["machine"]["cpu"]["model"], new.machine.cpu.model),
-            ("usable cores", old["machine"]["cpu"]["usable_cores"], new.machine.cpu.usable_cores),
-            ("threads", old["settings"]["num_threads"], new.settings.num_threads),
-            ("frame", *(f"{w}x{h}" for w, h in (
-                (old["settings"]["frame_width"], old["settings"]["frame_height"]),
-                (new.settings.frame_width, new.settings.frame_height)))),
-            ("checkpoint", old["source_sha256"][:12], new.source_sha256[:12]),
-            ("power mode", old["power_mode"], new.power_mode),
-            ("edge-tracker", old["machine"]["edge_tracker"], new.machine.edge_tracker),
-        ]  # fmt: skip
-        old_versions = {entry["module"]: entry["version"] for entry in old["machine"]["packages"]}
-    except Exception as error:  # what is in a wrong place may be of any type
-        raise EdgeTrackerError(
-            "the older report was not written by bench --json "
-            f"({type(error).__name__}: {short(str(error))})"
-        ) from error
-    if not ratios:
-        raise EdgeTrackerError(
-            f"the reports have no artefact in common: {', '.join(old_by_name) or 'none'} then, "
-            f"{', '.join(artefact.name for artefact in new.artefacts) or 'none'} now"
-        )
-    circumstances += [
-        (package.module, old_versions.get(package.module), package.version)
-        for package in new.machine.packages
-        if package.module in _that_compute()
-    ]
-    return Comparison(
-        tuple(ratios),
-        tuple(
-            f"{name}: {then} then, {now} now" for name, then, now in circumstances if then != now
-        ),
-    )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -16,9 +17,19 @@ from edge_tracker.tracker import STAGES, EdgeTracker
 Clock = Callable[[], float]
 
 
+PERCENTILES = (50, 90, 95, 99)
+#: That a percentile lies below its interval has this probability, and above it the same.
+_TAIL = 0.025
+
+
 @dataclass(frozen=True)
 class Distribution:
-    """Of milliseconds. std is the population's; percentiles are interpolated linearly."""
+    """Of milliseconds. std is the population's; percentiles are interpolated linearly.
+
+    intervals: for each percentile by name ("p50") the two order statistics between which it lies
+    with a probability of at least 95 %, whatever the distribution, if the values are independent
+    (a drift makes them narrower than they should be); None where the values are too few for it.
+    """
 
     count: int
     mean: float
@@ -29,25 +40,55 @@ class Distribution:
     p95: float
     p99: float
     max: float
+    intervals: Mapping[str, tuple[float, float] | None]
 
 
 def distribution_of(values_ms: Sequence[float]) -> Distribution:
     """Raises ValueError for no values."""
     if not values_ms:
         raise ValueError("no values: a distribution needs at least one")
-    values = np.asarray(values_ms, np.float64)
-    p50, p90, p95, p99 = (float(value) for value in np.percentile(values, (50, 90, 95, 99)))
+    values = np.sort(np.asarray(values_ms, np.float64))
+    p50, p90, p95, p99 = (float(value) for value in np.percentile(values, PERCENTILES))
+    intervals: dict[str, tuple[float, float] | None] = {}
+    for percentile in PERCENTILES:
+        ranks = interval_ranks(len(values), percentile)
+        ends = (float(values[ranks[0]]), float(values[ranks[1]])) if ranks else None
+        intervals[f"p{percentile}"] = ends
     return Distribution(
         count=len(values),
         mean=float(values.mean()),
         std=float(values.std()),
-        min=float(values.min()),
+        min=float(values[0]),
         p50=p50,
         p90=p90,
         p95=p95,
         p99=p99,
-        max=float(values.max()),
+        max=float(values[-1]),
+        intervals=intervals,
     )
+
+
+@lru_cache
+def interval_ranks(count: int, percentile: int) -> tuple[int, int] | None:
+    """Places, from 0, of the sorted values that enclose a percentile with at least 95 %.
+
+    How many of `count` values lie below it is binomial. None if they are too few: not even the
+    smallest or the largest is far enough out.
+    """
+    below = percentile / 100
+    number = np.arange(count + 1)
+    log_factorial = np.concatenate(([0.0], np.cumsum(np.log(np.arange(1, count + 1)))))
+    log_chance = log_factorial[-1] - log_factorial - log_factorial[::-1]
+    log_chance += number * math.log(below) + (count - number) * math.log(1 - below)
+    at_most = np.cumsum(np.exp(log_chance))
+    low = int(np.searchsorted(at_most, _TAIL, side="right")) - 1
+    high = int(np.searchsorted(at_most, 1 - _TAIL))
+    return (low, high) if low >= 0 and high < count else None
+
+
+def least_count(percentile: int) -> int:
+    """So many values, at the least, give a percentile of 50 or more its interval."""
+    return math.ceil(math.log(_TAIL) / math.log(percentile / 100))
 
 
 @dataclass(frozen=True)

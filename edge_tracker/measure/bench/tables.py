@@ -29,11 +29,21 @@ def tables_of(report: BenchReport) -> tuple[TextTable, ...]:
         tables += [
             TextTable(
                 "update(), ms",
-                ("model", *PERCENTILES, "frames/s", "updates", "in stages"),
+                (
+                    "model",
+                    *PERCENTILES,
+                    "p50, 95 %",
+                    "p99, 95 %",
+                    "frames/s",
+                    "updates",
+                    "in stages",
+                ),
                 tuple(
                     (
                         a.name,
                         *_cells(a.update),
+                        _interval(a.update, "p50"),
+                        _interval(a.update, "p99"),
                         f"{a.fps:.1f}",
                         str(a.update.count),
                         f"{1 - a.unaccounted:.1%}",
@@ -130,6 +140,11 @@ def _then_now(then: float | str | None, now: float | str | None, unit: str = "")
 
 def _cells(values: Distribution) -> tuple[str, ...]:
     return tuple(f"{getattr(values, name):.3f}" for name in PERCENTILES)
+
+
+def _interval(values: Distribution, percentile: str) -> str:
+    ends = values.intervals[percentile]
+    return f"{ends[0]:.3f} to {ends[1]:.3f}" if ends is not None else "too few"
 
 
 def _stage_rows(artefact: MeasuredArtefact) -> Iterator[tuple[str, ...]]:

@@ -13,8 +13,8 @@ from edge_tracker import BackendUnavailable, EdgeTracker
 from edge_tracker.backends import choice
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.cli.main import main
-from edge_tracker.measure.bench.advice import compare_reports
 from edge_tracker.measure.bench.benchmark import benchmark
+from edge_tracker.measure.bench.comparison import compare_reports
 from edge_tracker.measure.doctor import diagnose
 from edge_tracker.measure.verify import verify
 from edge_tracker.video.rendered_clip import render_clip
@@ -73,10 +73,11 @@ def test_bench_measures_it_and_compares_versions_of_its_packages(
     (measured,) = report.artefacts
     assert (measured.backend, measured.device) == ("toaster", "TOASTER")
     assert report.recommendation.artefact in (None, "onnx/fp32")
-    old = json.loads(json.dumps(dataclasses.asdict(report)))
+    new = dataclasses.asdict(report)
+    old = json.loads(json.dumps(new))
     (package,) = (each for each in old["machine"]["packages"] if each["module"] == "json")
     package["version"] = "1.0"
-    assert "json: 1.0 then, unknown now" in compare_reports(old, report).differences
+    assert "json: 1.0 then, unknown now" in compare_reports(old, new).differences
 
 
 @pytest.mark.usefixtures("toaster")

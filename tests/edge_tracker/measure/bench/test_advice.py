@@ -1,91 +1,21 @@
-"""Whether figures are to be trusted, which artefact to use, and old against new."""
+"""Whether figures are to be trusted, and which artefact to use."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from edge_tracker.backends.parity import LIMITS
-from edge_tracker.bundle.manifest import Parity
-from edge_tracker.errors import EdgeTrackerError
-from edge_tracker.hardware import Cpu, Nvidia
-from edge_tracker.measure.bench.advice import compare_reports, recommend, warnings_about
-from edge_tracker.measure.bench.latency import distribution_of
+from edge_tracker.measure.bench.advice import recommend, warnings_about
 from edge_tracker.measure.bench.machine import MachineState
 from edge_tracker.measure.bench.report import (
-    BenchReport,
-    BenchSettings,
     MeasuredArtefact,
     OtherLoad,
-    Recommendation,
     Round,
 )
-from edge_tracker.measure.doctor import Diagnosis, Package
-from edge_tracker.measure.verify import ArtefactVerification, Status
-
-QUIET = MachineState(
-    governors=("performance",),
-    cpu_mhz=2000.0,
-    cpu_max_mhz=2000.0,
-    throttle_events=0,
-    load_average=0.1,
-    temperatures_c={},
-    power_w={},
-    gpu_mhz=None,
-    gpu_clock_locked=None,
-)
-
-
-def measured(
-    name: str,
-    p50_ms: float,
-    *,
-    status: Status | None = "passed",
-    updates: int = 600,
-    rounds_ms: Sequence[float] = (),
-    unaccounted: float = 0.0,
-) -> MeasuredArtefact:
-    precision = name.split("/")[1]
-    verification = None
-    if status is not None:
-        verification = ArtefactVerification(
-            artefact=name,
-            compute="f32",
-            backend="openvino",
-            device="CPU",
-            status=status,
-            reasons=("box error 1 px, limit 0.25 px",) if status == "failed" else (),
-            parity=Parity(0.003, 1e-5, 1e-6),
-            parity_limits=LIMITS[precision],
-            closed_loop=None,
-        )
-    figures = distribution_of([p50_ms] * updates)
-    return MeasuredArtefact(
-        name=name,
-        backend="openvino",
-        device="CPU",
-        precision=precision,
-        compute="f32",
-        size_bytes=10**6,
-        update=figures,
-        stages={"search_graph": figures},
-        stage_mean_ms={"search_graph": p50_ms},
-        unaccounted=unaccounted,
-        copies={},
-        init=distribution_of([2.0]),
-        rounds=tuple(Round(ms, 50, QUIET) for ms in rounds_ms or [p50_ms] * 6),
-        energy_mj=None,
-        camera=None,
-        starts=None,
-        verification=verification,
-        updates_ms=(p50_ms,) * updates,
-        refresh_frames=(),
-    )
+from edge_tracker.measure.verify import Status
+from tests.helpers.measured_artefacts import QUIET, measured
 
 
 @pytest.mark.parametrize(
@@ -153,7 +83,7 @@ def hot(mhz: float) -> MachineState:
         ({"after": replace(QUIET, throttle_events=4)}, "the CPU throttled 4 times"),
         ({"before": replace(QUIET, governors=("powersave",))}, "governor is powersave"),
         ({"before": replace(QUIET, gpu_clock_locked=False)}, "sudo jetson_clocks"),
-        ({"artefact": {"updates": 300}}, "a/fp32: only 300 updates, p99 rests on 3 of them"),
+        ({"artefact": {"updates": 300}}, "a/fp32: 300 updates are too few for a p99"),
         ({"artefact": {"rounds_ms": (5, 5, 5, 5, 6, 6)}}, "20% slower in the last third"),
         ({"artefact": {"rounds_ms": (5, 5, 6, 5, 5, 5)}}, "medians spread by 20%"),
         ({"artefact": {"unaccounted": 0.08}}, "8% of update() is in none of its stages"),
@@ -205,65 +135,4 @@ def test_what_is_said_of_several_is_said_once() -> None:
         other_load=None,
         overhead_us=1.0,
     )
-    assert warning.startswith("a/fp32, b/fp32: only 100 updates")
-
-
-def report_of(*artefacts: MeasuredArtefact, openvino: str = "2026.4") -> BenchReport:
-    return BenchReport(
-        created="2026-01-01T00:00:00+00:00",
-        bundle="small.bundle",
-        source_sha256="5eed" * 16,
-        settings=BenchSettings(640, 480, None, 2, 10.0, None, None),
-        machine=Diagnosis(
-            edge_tracker="0.1.0",
-            python="CPython 3.11",
-            executable="python",
-            system="Linux",
-            architecture="x86_64",
-            board=None,
-            cpu=Cpu("Some CPU", 4, 4, ()),
-            nvidia=Nvidia(None, None, None, ()),
-            packages=(Package("openvino", "openvino", openvino),),
-            backends=(),
-            warnings=(),
-        ),
-        power_mode=None,
-        before=QUIET,
-        after=QUIET,
-        other_load=None,
-        overhead_us=1.0,
-        artefacts=artefacts,
-        failures=(),
-        warnings=(),
-        recommendation=Recommendation(None, ""),
-    )
-
-
-def as_json(report: BenchReport) -> Any:
-    return json.loads(json.dumps(dataclasses.asdict(report)))
-
-
-def test_old_against_new() -> None:
-    old = as_json(report_of(measured("a/fp32", 4.0), measured("gone/fp32", 1.0)))
-    new = report_of(measured("a/fp32", 5.0), measured("b/fp32", 1.0), openvino="2027.0")
-    comparison = compare_reports(old, new)
-    ratios = {entry.figure: (entry.artefact, entry.ratio) for entry in comparison.ratios}
-    assert ratios == {
-        "update p50": ("a/fp32", 1.25),
-        "update p95": ("a/fp32", 1.25),
-        "update p99": ("a/fp32", 1.25),
-        "init p50": ("a/fp32", 1.0),
-    }
-    assert comparison.differences == ("openvino: 2026.4 then, 2027.0 now",)
-
-
-@pytest.mark.parametrize("old", [{}, [], {"artefacts": [{}]}, {"artefacts": None}])
-def test_a_file_that_is_no_report_is_refused(old: Any) -> None:
-    with pytest.raises(EdgeTrackerError, match="was not written by bench --json"):
-        compare_reports(old, report_of(measured("a/fp32", 4.0)))
-
-
-def test_reports_with_nothing_in_common_are_refused() -> None:
-    old = as_json(report_of(measured("a/fp32", 4.0)))
-    with pytest.raises(EdgeTrackerError, match="a/fp32 then, b/fp32 now"):
-        compare_reports(old, report_of(measured("b/fp32", 4.0)))
+    assert warning.startswith("a/fp32, b/fp32: 100 updates are too few")

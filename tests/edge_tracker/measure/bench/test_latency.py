@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from edge_tracker import EdgeTracker, TrackerOptions
 from edge_tracker.measure.bench.latency import (
-    Distribution,
     Pace,
     StageTimer,
     TimedUpdate,
     distribution_of,
+    interval_ranks,
+    least_count,
     play_camera,
     timing_overhead_us,
 )
@@ -147,12 +148,59 @@ def test_timing_costs_microseconds() -> None:
 
 
 def test_distribution() -> None:
-    expected = Distribution(
-        count=4, mean=2.5, std=1.25**0.5, min=1.0, p50=2.5, p90=3.7, p95=3.85, p99=3.97, max=4.0
-    )
-    assert asdict(distribution_of([4.0, 1.0, 3.0, 2.0])) == pytest.approx(asdict(expected))
+    expected = {
+        "count": 4, "mean": 2.5, "std": 1.25**0.5, "min": 1.0, "p50": 2.5, "p90": 3.7,
+        "p95": 3.85, "p99": 3.97, "max": 4.0,
+    }  # fmt: skip
+    figures = asdict(distribution_of([4.0, 1.0, 3.0, 2.0]))
+    assert figures.pop("intervals") == dict.fromkeys(("p50", "p90", "p95", "p99"))
+    assert figures == pytest.approx(expected)
     with pytest.raises(ValueError, match="at least one"):
         distribution_of([])
+
+
+@pytest.mark.parametrize(
+    ("count", "percentile", "ranks"),
+    [
+        # Of a table of sign-test intervals: for 20 values the 6th and the 15th, for 10 the 2nd
+        # and the 9th, for 6 the outermost.
+        (20, 50, (5, 14)),
+        (10, 50, (1, 8)),
+        (6, 50, (0, 5)),
+        (5, 50, None),
+        (367, 99, None),
+    ],
+)
+def test_a_percentiles_interval_is_of_order_statistics(
+    count: int, percentile: int, ranks: tuple[int, int] | None
+) -> None:
+    assert interval_ranks(count, percentile) == ranks
+
+
+@pytest.mark.parametrize("percentile", [50, 90, 95, 99])
+def test_the_least_count_is_the_first_with_an_interval(percentile: int) -> None:
+    least = least_count(percentile)
+    assert interval_ranks(least, percentile) is not None
+    assert interval_ranks(least - 1, percentile) is None
+
+
+@pytest.mark.parametrize("percentile", [50, 99])
+def test_an_interval_holds_the_percentile_as_often_as_it_says(percentile: int) -> None:
+    random = np.random.default_rng(0)
+    truth = -np.log(1 - percentile / 100)  # of the exponential distribution
+    held = []
+    for _ in range(1000):
+        figures = distribution_of(random.exponential(size=600).tolist())
+        ends = figures.intervals[f"p{percentile}"]
+        assert ends is not None
+        held.append(ends[0] <= truth <= ends[1])
+    assert 0.93 < np.mean(held) < 0.99
+
+
+def test_intervals_of_ten_minutes_of_a_camera_are_exact_enough() -> None:
+    low, high = interval_ranks(18_000, 50) or (0, 0)
+    # The normal approximation: 1.96 standard deviations of sqrt(18000) / 2.
+    assert (low, high) == (9000 - 132, 9000 + 131)
 
 
 def test_frames_go_forth_and_back() -> None:
