@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test test-fast coverage fuzz lint format bench clean
 
 demo: $(VENV)/.convert
-	$(BIN)/python -m examples.demo
+	$(BIN)/edge-tracker demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
@@ -39,7 +39,7 @@ bench: $(VENV)/.convert
 # An environment per extra: the file marks that it is installed in the versions of constraints.txt.
 $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing edge-tracker[$*] and what it needs into $(VENV); the first time takes minutes.'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*,opencv-headless]'
 	touch $@
 
 # Debian's Python may come without ensurepip; virtualenv brings its own pip.

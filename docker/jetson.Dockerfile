@@ -10,10 +10,10 @@ RUN apt-get update \
 
 ENV PATH=/opt/tracker/bin:/usr/local/cuda/bin:$PATH
 RUN python3 -m venv --system-site-packages /opt/tracker \
- && pip install --no-cache-dir 'numpy>=1.22,<2' rich pycuda
+ && pip install --no-cache-dir 'numpy<2' pycuda
 
 COPY . /src
-# Without dependencies: OpenCV is the system's.
-RUN pip install --no-cache-dir --no-deps /src && rm -rf /src
+# Without an extra: OpenCV is the system's.
+RUN pip install --no-cache-dir 'numpy<2' /src && rm -rf /src
 
 ENTRYPOINT ["edge-tracker"]

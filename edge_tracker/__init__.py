@@ -78,7 +78,16 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
+    try:
+        home = import_module(f"{__name__}.{_HOME.get(name, 'errors')}")
+    except ModuleNotFoundError as error:
+        if error.name != "cv2":
+            raise
+        from edge_tracker.installing import install_command
+
+        remedy = install_command("opencv-headless")
+        raise ModuleNotFoundError(f"{name} needs OpenCV: {remedy}", name="cv2") from error
+    return getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -1,6 +1,6 @@
 """EdgeTracker inside the got10k toolkit, whose experiments run and report by themselves.
 
-pip install 'edge-tracker[toolkits]'
+pip install '.[toolkits]'
 python examples/got10k_tracker.py BUNDLE OTB_FOLDER
 """
 

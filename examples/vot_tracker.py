@@ -1,6 +1,6 @@
 """EdgeTracker as a tracker of the VOT toolkit, which starts it and talks TraX with it.
 
-pip install 'edge-tracker[toolkits]'
+pip install '.[toolkits]'
 
 In the workspace's trackers.ini:
 

@@ -134,7 +134,7 @@ def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Of a network that tracks; skips where there is none."""
     checkpoint = trained_checkpoint()
     if checkpoint is None:
-        pytest.skip("no trained checkpoint in examples/models or ../shared/models")
+        pytest.skip("no trained checkpoint in edge_tracker/models or ../shared/models")
     folder = tmp_path_factory.mktemp("trained") / "bundle"
     return convert_checkpoint(checkpoint, folder, precisions=["fp32"])
 

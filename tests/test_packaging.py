@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge_tracker.bundle.opening import Bundle
+from edge_tracker.cli.rendered_demo import CHECKPOINT
 from tests.helpers.places import REPOSITORY
 
 # Imports that a device lacks fail, and the package comes from the wheel, not from the checkout.
@@ -71,11 +73,42 @@ def test_the_wheel_tracks_without_torch(
     assert len(completed.stdout.splitlines()) == 3
 
 
-def test_the_wheel_holds_the_packages_and_neither_tests_nor_models(wheel_folder: Path) -> None:
+def test_the_wheel_holds_the_packages_and_the_shipped_network_but_no_tests(
+    wheel_folder: Path,
+) -> None:
     top_level = {path.name for path in wheel_folder.iterdir() if path.suffix != ".dist-info"}
     assert {"edge_tracker", "mixformerv2", "converters", "calibration"} <= top_level
     assert not top_level & {"tests", "examples", "benchmarks", "docs"}
     assert (wheel_folder / "edge_tracker" / "py.typed").is_file()
+    shipped = wheel_folder / "edge_tracker" / "models"
+    assert {path.name for path in shipped.iterdir()} == {"README.md", CHECKPOINT.name}
+    assert (shipped / CHECKPOINT.name).read_bytes() == CHECKPOINT.read_bytes()
+
+
+def test_a_folder_that_hides_a_part_of_the_wheel_is_named(
+    wheel_folder: Path, tmp_path: Path
+) -> None:
+    """`python -m` looks for packages in the current folder first, the command does not."""
+    (tmp_path / "converters").mkdir()
+    (tmp_path / "converters" / "__init__.py").touch()
+    finished = subprocess.run(
+        [sys.executable, "-m", "edge_tracker", "demo", "--frames", "2"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={"PYTHONPATH": str(wheel_folder)},
+    )  # fmt: skip
+    assert finished.returncode == 1
+    assert finished.stderr.startswith(
+        f"edge-tracker: error: {tmp_path / 'converters'} hides the package converters"
+    )
+    assert not (tmp_path / "demo_output").exists()
+
+
+def test_the_wheel_leaves_the_choice_of_opencv(wheel_folder: Path) -> None:
+    """So that any of its builds, or a system's own, leaves `pip check` content."""
+    (metadata,) = wheel_folder.glob("edge_tracker-*.dist-info/METADATA")
+    required = re.findall(r"^Requires-Dist: (.*)$", metadata.read_text(encoding="utf-8"), re.M)
+    assert [line for line in required if "opencv" in line and "extra ==" not in line] == []
+    assert [line for line in required if line.startswith("numpy") and "extra" not in line]
 
 
 def _source_copy(folder: Path) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 from edge_tracker.backends.graph import CompiledGraph, TemplateGraph
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
+from edge_tracker.installing import install_command
 
 #: Types of floating-point arithmetic, the most exact first.
 COMPUTES = ("f32", "f16", "bf16")
@@ -38,7 +39,7 @@ def missing_package(name: str) -> Obstacle | None:
     """For a backend that is one package of the same name; loads nothing."""
     if find_spec(name) is not None:
         return None
-    return Obstacle(f"the package {name} is not installed", f"pip install 'edge-tracker[{name}]'")
+    return Obstacle(f"the package {name} is not installed", install_command(name))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge_tracker.bundle.manifest import PRECISIONS
 from edge_tracker.cli.arguments import Subparsers, add_json_option, add_subcommand, positive_int
+from edge_tracker.installing import refuse_foreign_companions
 
 EXAMPLES = """\
   edge-tracker build small.bundle --to tensorrt
@@ -54,6 +55,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    refuse_foreign_companions()
     from converters.tensorrt.build import build
     from converters.tensorrt.engine_builder import BuildOptions
     from edge_tracker.cli.printing import print_artefacts, progress_bar, write_json

@@ -12,6 +12,7 @@ from edge_tracker.cli.arguments import (
     add_subcommand,
     positive_int,
 )
+from edge_tracker.installing import refuse_foreign_companions
 
 EXAMPLES = """\
   edge-tracker calibrate small.bundle sequences -o samples.npz
@@ -44,6 +45,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    refuse_foreign_companions()
     from calibration.recording import NUM_SAMPLES, record_samples
     from edge_tracker.cli.printing import (
         megabytes,

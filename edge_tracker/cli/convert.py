@@ -18,7 +18,8 @@ from edge_tracker.cli.arguments import (
     names_among,
 )
 from edge_tracker.cli.printing import print_artefacts, print_int8_accuracy, progress_bar, write_json
-from edge_tracker.errors import EdgeTrackerError, Int8Refused
+from edge_tracker.errors import Int8Refused
+from edge_tracker.installing import refuse_foreign_companions
 
 if TYPE_CHECKING:
     from calibration.int8 import Int8Options
@@ -40,7 +41,7 @@ def add_parser(subparsers: Subparsers) -> None:
         summary="turn a MixFormerV2 checkpoint into a bundle",
         description="Turn a MixFormerV2 checkpoint (.pth.tar, .pth, .safetensors) into a bundle, "
         "and compare each of its models with PyTorch. An old bundle of that name is replaced only "
-        "by a complete one. Needs: pip install 'edge-tracker[convert]'.",
+        "by a complete one. Needs the extra `convert`.",
         examples=EXAMPLES,
     )
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
@@ -65,7 +66,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def _add_int8_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "int8", "needs: pip install 'edge-tracker[calibrate]'; each model is compared with fp32"
+        "int8", "needs the extra `calibrate`; each model is compared with fp32"
     )
     group.add_argument(
         "--calibration",
@@ -105,9 +106,10 @@ def _formats(text: str) -> tuple[str, ...]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    try:
-        from converters.convert import convert_checkpoint
+    refuse_foreign_companions()
+    from converters.convert import convert_checkpoint
 
+    try:
         int8 = _int8_options(arguments)
         with progress_bar("converting") as show:
             bundle = convert_checkpoint(
@@ -118,11 +120,6 @@ def run(arguments: argparse.Namespace) -> int:
                 int8=int8,
                 on_progress=show,
             )
-    except ModuleNotFoundError as error:
-        extra = "calibrate" if error.name == "nncf" else "convert"
-        raise EdgeTrackerError(
-            f"convert needs the Python package {error.name}: pip install 'edge-tracker[{extra}]'"
-        ) from error
     except Int8Refused:
         # The bundle is there, without what was refused.
         _show(arguments, open_bundle(arguments.output))

@@ -18,6 +18,7 @@ from edge_tracker.cli.arguments import (
     positive_int,
 )
 from edge_tracker.files.untrusted import harmless
+from edge_tracker.installing import refuse_foreign_companions
 
 if TYPE_CHECKING:
     from edge_tracker.measure.evaluation.contenders import Contender
@@ -156,14 +157,8 @@ def _open_peer(kind: str, path: Path, arguments: argparse.Namespace) -> Contende
         from edge_tracker.measure.evaluation.contenders import NanoTrackContender
 
         return NanoTrackContender(path)
+    refuse_foreign_companions()
     from edge_tracker.bundle.opening import open_bundle
-    from edge_tracker.errors import BackendUnavailable
+    from mixformerv2.pytorch_tracker import PyTorchContender
 
-    try:
-        from mixformerv2.pytorch_tracker import PyTorchContender
-    except ImportError as error:
-        raise BackendUnavailable(
-            f"--peer pytorch needs the Python package {error.name}: "
-            "pip install 'edge-tracker[convert]'"
-        ) from error
     return PyTorchContender(path, open_bundle(arguments.bundle).tracker_defaults, arguments.threads)

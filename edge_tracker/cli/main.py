@@ -18,6 +18,7 @@ from edge_tracker.cli import (
     build,
     calibrate,
     convert,
+    demo,
     doctor,
     evaluate,
     inspect,
@@ -28,10 +29,12 @@ from edge_tracker.cli.arguments import boxes_in_one, is_stdout, refuse_bad_outpu
 from edge_tracker.cli.process import Stopped, ending_signals_raise, open_standard_streams
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.files.untrusted import harmless
+from edge_tracker.installing import EXTRA_OF, install_command
 from edge_tracker.version import __version__
 
 EPILOG = """\
 examples:
+  edge-tracker demo
   edge-tracker convert mixformerv2_small.pth.tar -o small.bundle
   edge-tracker track small.bundle clip.mp4 --box 310,170,60,80 --save tracked.mp4
   edge-tracker verify small.bundle
@@ -77,6 +80,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except MemoryError as error:
         sys.stderr.write(f"edge-tracker: error: out of memory: {_one_line(error)}\n")
+        return 1
+    except ModuleNotFoundError as error:
+        if (extra := EXTRA_OF.get(str(error.name))) is None:
+            raise
+        sys.stderr.write(
+            f"edge-tracker: error: {arguments.command} needs the Python package {error.name}: "
+            f"{install_command(extra)}\n"
+        )
         return 1
     except (EdgeTrackerError, ValueError, TypeError, OSError) as error:
         if arguments.debug:
@@ -137,7 +148,18 @@ def make_parser() -> argparse.ArgumentParser:
         help="say on stderr what is done, and where in the code a failure comes from",
     )
     parser.add_argument("--version", action="version", version=f"edge-tracker {__version__}")
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (convert, calibrate, build, track, bench, verify, evaluate, inspect, doctor):
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for command in (
+        demo,
+        convert,
+        calibrate,
+        build,
+        track,
+        bench,
+        verify,
+        evaluate,
+        inspect,
+        doctor,
+    ):
         command.add_parser(subparsers)
     return parser

@@ -13,6 +13,7 @@ from edge_tracker.backends import choice
 from edge_tracker.backends.record import Backend
 from edge_tracker.errors import BackendUnavailable
 from edge_tracker.hardware import Cpu, Nvidia, read_cpu, read_nvidia, read_text
+from edge_tracker.installing import EXTRA_OF, install_command, pip_command
 from edge_tracker.version import __version__
 
 #: Module -> distributions that bring it: what the runtime needs, then what conversion does.
@@ -90,7 +91,7 @@ def diagnose() -> Diagnosis:
             status_of(backend)
             for backend in sorted(choice.BACKENDS, key=lambda backend: backend.device_bound)
         ),
-        warnings=overwritten_modules(),
+        warnings=(*missing_opencv(), *overwritten_modules()),
     )
 
 
@@ -119,6 +120,13 @@ def find_package(module: str, distributions: tuple[str, ...]) -> Package:
     return Package(module, None, "unknown" if present else None)
 
 
+def missing_opencv() -> tuple[str, ...]:
+    """A line where there is none: no package requires one, so that any build can be chosen."""
+    if importlib.util.find_spec("cv2") is not None:
+        return ()
+    return (f"OpenCV is not installed: {install_command(EXTRA_OF['cv2'])}",)
+
+
 def overwritten_modules() -> tuple[str, ...]:
     """A line for each module that several installed distributions bring, so that its files are of
     whichever was installed last, and go with whichever is removed.
@@ -130,7 +138,7 @@ def overwritten_modules() -> tuple[str, ...]:
     }
     return tuple(
         f"{' and '.join(names)} are installed together and overwrite each other's {module}: "
-        f"pip uninstall {' '.join(names)}, then pip install the one that you need"
+        f"{pip_command('uninstall', *names)}, then install the one that you need"
         for module, names in found.items()
         if len(names) > 1
     )
@@ -150,5 +158,4 @@ def status_of(backend: Backend) -> BackendStatus:
     try:
         return BackendStatus(backend.name, True, backend.found(), None)
     except (ImportError, RuntimeError, BackendUnavailable) as error:
-        remedy = f"pip install 'edge-tracker[{backend.name}]'"
-        return BackendStatus(backend.name, False, str(error), remedy)
+        return BackendStatus(backend.name, False, str(error), install_command(backend.name))

@@ -11,6 +11,7 @@ import sys
 import cv2
 
 from edge_tracker.errors import VideoError
+from edge_tracker.installing import pip_command
 from edge_tracker.rules.boxes import Box
 from edge_tracker.rules.crop import Image
 from edge_tracker.video.frames import FrameSource
@@ -26,7 +27,8 @@ def require_display() -> None:
     if gui is not None and gui[1].upper() == "NONE":
         raise VideoError(
             "--show needs windows, and this OpenCV is a headless build: "
-            "pip uninstall opencv-python-headless && pip install opencv-python"
+            f"{pip_command('uninstall', 'opencv-python-headless')} && "
+            f"{pip_command('install', 'opencv-python')}"
         )
     # Asked first, because Qt and GTK end the whole process where there is no display.
     if sys.platform == "linux" and not (

@@ -12,6 +12,7 @@ import cv2
 
 from edge_tracker.errors import BackendUnavailable, DatasetError, EdgeTrackerError
 from edge_tracker.hardware import read_cpu
+from edge_tracker.installing import install_command
 from edge_tracker.measure.evaluation.contenders import BundleContender, Contender
 from edge_tracker.measure.evaluation.ground_truth import AnnotatedSequence, read_sequence
 from edge_tracker.measure.evaluation.layouts import SequenceFolder, find_sequences
@@ -170,7 +171,7 @@ def _run_all(
         from joblib import Parallel, delayed  # type: ignore[import-untyped]
     except ImportError as error:
         raise BackendUnavailable(
-            f"jobs {jobs} needs the Python package joblib: pip install 'edge-tracker[eval]'"
+            f"jobs {jobs} needs the Python package joblib: {install_command('eval')}"
         ) from error
     parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
     yield from parallel(delayed(run)(sequence) for sequence in found)

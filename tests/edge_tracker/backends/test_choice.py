@@ -18,6 +18,7 @@ from edge_tracker.backends.choice import open_graphs
 from edge_tracker.backends.graph import Graphs
 from edge_tracker.bundle.manifest import MANIFEST
 from edge_tracker.bundle.opening import Bundle, sha256_of
+from edge_tracker.installing import install_command
 from edge_tracker.rules.boxes import box_iou
 from edge_tracker.rules.decode import decode_edges
 from edge_tracker.video.rendered_clip import render_clip
@@ -186,8 +187,8 @@ def test_auto_falls_back_to_onnxruntime_and_says_why(
     with EdgeTracker(nano_bundle) as tracker:
         assert tracker.choice.backend == "onnxruntime"
         assert any(
-            "openvino: the package openvino is not installed; "
-            "pip install 'edge-tracker[openvino]'" in reason
+            f"openvino: the package openvino is not installed; {install_command('openvino')}"
+            in reason
             for reason in tracker.choice.reasons
         )
 

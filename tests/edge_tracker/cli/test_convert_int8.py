@@ -11,6 +11,7 @@ from calibration.samples import MIN_SAMPLES
 from converters.convert import convert_checkpoint
 from edge_tracker.cli.main import main
 from edge_tracker.errors import CalibrationError
+from edge_tracker.installing import install_command
 from tests.helpers.command_line import run_as_program, usage_error
 
 CONVERT = ("convert", "a.pth.tar", "-o", "b")
@@ -84,7 +85,7 @@ def test_without_nncf_convert_says_what_to_install(tiny_checkpoint: Path, tmp_pa
     assert finished.returncode == 1
     assert finished.stderr == (
         "edge-tracker: error: convert needs the Python package nncf: "
-        "pip install 'edge-tracker[calibrate]'\n"
+        f"{install_command('calibrate')}\n"
     )
     assert not (tmp_path / "b").exists()
 

@@ -155,6 +155,7 @@ def test_every_path_of_every_command_is_known_to_be_read_or_written() -> None:
         "build": {"--json"},
         "calibrate": {"--json", "--output"},
         "convert": {"--json", "--output"},
+        "demo": {"--output"},
         "doctor": {"--json"},
         "eval": {"--html", "--json", "--markdown", "--results"},
         "inspect": {"--json"},

@@ -20,6 +20,7 @@ from edge_tracker.backends.choice import BACKENDS
 from edge_tracker.backends.tensorrt import opening
 from edge_tracker.cli.main import main
 from edge_tracker.hardware import CudaDevice, Nvidia
+from edge_tracker.installing import install_command
 from edge_tracker.measure import doctor
 
 X86_CPUINFO = """\
@@ -184,6 +185,13 @@ def test_a_module_without_metadata_is_present_in_an_unknown_version() -> None:
     assert numpy.distribution == "numpy"
 
 
+def test_a_missing_opencv_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.missing_opencv() == ()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    (line,) = doctor.missing_opencv()
+    assert line == f"OpenCV is not installed: {install_command('opencv-headless')}"
+
+
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 def test_a_missing_backend_comes_with_the_command_that_installs_it(
     backend: str, monkeypatch: pytest.MonkeyPatch
@@ -193,7 +201,7 @@ def test_a_missing_backend_comes_with_the_command_that_installs_it(
     status = doctor.status_of(backends[backend])
     assert not status.available
     assert backend in status.found
-    assert status.remedy == f"pip install 'edge-tracker[{backend}]'"
+    assert status.remedy == install_command(backend)
 
 
 def test_openvino_lists_its_devices() -> None:

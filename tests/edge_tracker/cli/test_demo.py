@@ -1,4 +1,4 @@
-"""The demo does what it prints: run as `make demo` runs it, with its output in a pipe."""
+"""The demo does what it prints, with its output in a pipe."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_tracker import EdgeTrackerError, open_bundle
+from edge_tracker import open_bundle
 from edge_tracker.cli.arguments import box_xywh
+from edge_tracker.cli.rendered_demo import FILMSTRIP_CELL_PX
+from edge_tracker.installing import install_command
 from edge_tracker.rules.boxes import box_iou
 from edge_tracker.video.draw import FOUND_BGR
 from edge_tracker.video.frames import open_frames, read_image
 from edge_tracker.video.rendered_clip import render_clip
-from examples import demo
+from tests.helpers.command_line import run_as_program, usage_error
 from tests.helpers.places import REPOSITORY
 
 FRAMES = 40
@@ -38,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("demo")
     output = folder / "demo_output"
     done = subprocess.run(
-        [sys.executable, "-m", "examples.demo", "--output", output, "--frames", str(FRAMES)],
+        [sys.executable, "-m", "edge_tracker", "demo", "-o", output, "--frames", str(FRAMES)],
         cwd=REPOSITORY,
         env={**os.environ, "HOME": str(folder)},  # OpenVINO's model cache
         capture_output=True,
@@ -83,7 +85,7 @@ def test_every_file_is_named_and_whole(run: Run) -> None:
     bundle = open_bundle(run.output / "bundle")
     bundle.check_files(list(bundle.manifest["files"]))
     strip = read_image(run.output / "filmstrip.png")
-    assert strip.shape[1] > 4 * demo.FILMSTRIP_CELL_PX
+    assert strip.shape[1] > 4 * FILMSTRIP_CELL_PX
     assert (run.output / "filmstrip.png").stat().st_size < 400_000
 
 
@@ -107,32 +109,13 @@ def test_a_pipe_gets_no_progress_bar(run: Run) -> None:
 
 
 def test_a_missing_package_is_named_with_the_remedy(tmp_path: Path) -> None:
-    program = (
-        "import sys; sys.modules['torch'] = None; from examples.demo import main; "
-        f"sys.exit(main(['--output', {str(tmp_path / 'out')!r}]))"
+    finished = run_as_program(
+        "demo", "--output", str(tmp_path / "out"), prelude="sys.modules['torch'] = None"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 1
-    assert done.stderr == (
-        "demo: the package torch is missing: pip install 'edge-tracker[convert,openvino]'\n"
-    )
+    assert finished.returncode == 1
+    assert "demo needs the Python package torch: " in finished.stderr
+    assert finished.stderr.endswith(f"{install_command('convert')}\n")
 
 
 def test_a_clip_of_one_frame_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        demo.main(["--frames", "1"])
-    assert ended.value.code == 2
-    assert "--frames is 1" in capsys.readouterr().err
-
-
-def test_the_shipped_checkpoint_is_found_in_either_format(tmp_path: Path) -> None:
-    with pytest.raises(EdgeTrackerError, match="edge_nano"):
-        demo.find_checkpoint(tmp_path)
-    older, newer = tmp_path / "edge_nano.pth.tar", tmp_path / "edge_nano.safetensors"
-    older.touch()
-    assert demo.find_checkpoint(tmp_path) == older
-    newer.touch()
-    assert demo.find_checkpoint(tmp_path) == newer
-    assert demo.find_checkpoint(demo.MODELS).is_file()
+    assert "--frames: '1' is not" in usage_error(capsys, "demo", "--frames", "1")

@@ -1,13 +1,10 @@
 """The whole path in a minute: render a clip, convert the shipped checkpoint, track, measure, draw.
 
-    python -m examples.demo            (or: make demo)
-
-The clip is rendered, so the true box of every frame is known. Files go to demo_output/.
+The clip is rendered, so the true box of every frame is known.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -18,10 +15,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from edge_tracker.backends.choice import backend_names
 from edge_tracker.backends.graph import BackendChoice
 from edge_tracker.cli.printing import print_table, progress_bar
-from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.rules.boxes import Box, box_iou
 from edge_tracker.tracker import EdgeTracker, TrackResult
 from edge_tracker.video.draw import annotate, filmstrip, mark_truth
@@ -34,10 +29,7 @@ if TYPE_CHECKING:
     from edge_tracker.bundle.opening import Bundle
     from edge_tracker.rules.crop import Image
 
-MODELS = Path(__file__).parent / "models"
-CHECKPOINT_SUFFIXES = (".safetensors", ".pth.tar")
-#: One full turn of the rendered scene.
-FRAMES = 240
+CHECKPOINT = Path(__file__).parents[1] / "models" / "edge_nano.safetensors"
 FPS = 30.0
 FILMSTRIP_FRAMES = 8
 FILMSTRIP_CELL_PX = 184
@@ -52,32 +44,12 @@ class Outcome:
     choice: BackendChoice
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m examples.demo",
-        description="Convert the shipped checkpoint and track a rendered clip with it.",
-    )
-    parser.add_argument("--output", type=Path, default=Path("demo_output"), metavar="FOLDER")
-    parser.add_argument("--frames", type=int, default=FRAMES, help="length of the clip")
-    parser.add_argument("--backend", choices=("auto", *backend_names()), default="auto")
-    arguments = parser.parse_args(argv)
-    if arguments.frames < 2:
-        parser.error(f"--frames is {arguments.frames}: a clip to track has at least 2")
-    try:
-        run(arguments.output, arguments.frames, arguments.backend)
-    except ModuleNotFoundError as error:
-        extras = "edge-tracker[convert,openvino]"
-        print(f"demo: the package {error.name} is missing: pip install '{extras}'", file=sys.stderr)
-        return 1
-    except (EdgeTrackerError, ValueError, OSError) as error:
-        print(f"demo: error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 def run(output: Path, frames: int, backend: str) -> None:
+    """Write the bundle, the clip, the tracked clip, a strip of its frames and the boxes into the
+    folder `output`, and print how well and how fast it tracked.
+    """
     output.mkdir(parents=True, exist_ok=True)
-    bundle = convert(find_checkpoint(MODELS), output / "bundle")
+    bundle = convert(CHECKPOINT, output / "bundle")
     truth = render(output / "clip.mp4", frames)
     outcome = track(bundle, truth, output, backend)
     report(bundle, outcome)
@@ -90,24 +62,13 @@ def run(output: Path, frames: int, backend: str) -> None:
 {output}/boxes.csv        box, score and uncertainty of every frame
 
 The same on the command line, where a video of yours may stand for the clip:
-  {interpreter()} -m edge_tracker track {output}/bundle {output}/clip.mp4 --box {x},{y},{w},{h}""")
+  {_interpreter()} -m edge_tracker track {output}/bundle {output}/clip.mp4 --box {x},{y},{w},{h}""")
 
 
-def interpreter() -> str:
+def _interpreter() -> str:
     """This Python as one would type it here; the virtual environment may not be active."""
     path = Path(sys.executable)
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def find_checkpoint(folder: Path) -> Path:
-    for suffix in CHECKPOINT_SUFFIXES:
-        checkpoint = folder / f"edge_nano{suffix}"
-        if checkpoint.is_file():
-            return checkpoint
-    raise EdgeTrackerError(
-        f"{folder} holds no edge_nano{' or edge_nano'.join(CHECKPOINT_SUFFIXES)}: "
-        "restore it from the repository"
-    )
 
 
 def convert(checkpoint: Path, output: Path) -> Bundle:
@@ -188,7 +149,3 @@ def report(bundle: Bundle, outcome: Outcome) -> None:
         if artefact.parity is not None
     ]
     print_table("Rendered clip, tracked", ("", ""), rows)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
