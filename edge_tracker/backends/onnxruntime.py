@@ -113,7 +113,10 @@ def compile_graphs(
             # The folder's name, as weights are found beside the model.
             with plain_name(bundle.path) as folder:
                 path = Path(folder, model)
-                session = ort.InferenceSession(path, options, providers=[provider])
+                # Its fallback prints to standard output, and tries the same device again.
+                session = ort.InferenceSession(
+                    path, options, providers=[provider], enable_fallback=0
+                )
         except Exception as error:  # onnxruntime's exceptions share no public base class
             raise BackendUnavailable(
                 f"onnxruntime refuses {bundle.path / model}: {error}"

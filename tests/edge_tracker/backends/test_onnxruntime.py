@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from edge_tracker.backends.choice import open_graphs
+from edge_tracker.backends.onnxruntime import compile_graphs
+from edge_tracker.backends.record import Placement
 from edge_tracker.bundle.opening import Bundle
+from edge_tracker.errors import BackendUnavailable
 from mixformerv2.geometries import NANO
 from tests.helpers.lively_networks import random_images
 
@@ -53,3 +59,18 @@ def test_on_one_core_it_starts_no_threads_unless_told(
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=60)
     assert int(done.stdout) == started
+
+
+def test_of_a_model_that_it_refuses_it_prints_nothing(
+    nano_bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "bundle"
+    shutil.copytree(nano_bundle.path, folder)
+    artefact = nano_bundle.find("onnx", "fp32")
+    assert artefact is not None
+    model = folder / artefact.graphs["template"].model
+    # ONNX Runtime takes an error's words that are not UTF-8 for a failing device.
+    model.write_bytes(model.read_bytes().replace(b"Softmax", b"\xff\xfeftmax"))
+    with pytest.raises(BackendUnavailable, match="onnxruntime refuses"):
+        compile_graphs(replace(nano_bundle, path=folder), artefact, Placement())
+    assert capfd.readouterr() == ("", "")
