@@ -79,6 +79,11 @@ def find_sources(folder: Path) -> list[Source]:
     return sources
 
 
+def has_sequences(folder: Path) -> bool:
+    """Whether there are annotated ones. Raises DatasetError for a folder that mixes layouts."""
+    return bool(_sequences(folder))
+
+
 def sequence_source(found: SequenceFolder) -> Source:
     def frames() -> Frames:
         sequence = read_sequence(found)

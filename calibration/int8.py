@@ -34,6 +34,8 @@ from edge_tracker.bundle.manifest import Int8Accuracy
 from edge_tracker.tracker import EdgeTracker
 
 MAX_AUC_DROP = 0.01
+#: Of int8's boxes with fp32's, where there is no ground truth.
+MIN_IOU = 0.8
 #: Layers that a refusal names.
 NUM_SUSPECTS = 5
 
@@ -43,9 +45,11 @@ class Int8Options:
     """How to quantise; `convert_checkpoint` takes it as its Quantiser.
 
     calibration: a folder to record from, or an .npz of samples. judged_on: a data set whose
-    sequences decide; by default every second annotated sequence of the folder, which is then left
-    out of the samples. max_auc_drop: an artefact that loses more success AUC is refused, and so is
-    one whose edges, on equal crops, are off by more than a bin in the mean. keep_fp: layers to
+    sequences decide, or a folder of videos; by default every second annotated sequence of the
+    folder, or every second video if fewer than two are annotated, which is then left out of the
+    samples. max_auc_drop: an artefact that loses more success AUC is refused, and so is
+    one whose edges, on equal crops, are off by more than a bin in the mean. min_iou: without ground
+    truth, one is refused whose boxes overlap fp32's less, mean over the videos. keep_fp: layers to
     leave in floating point, by name or by the start of a name. num_samples, seed: of what is
     recorded from a folder.
 
@@ -55,6 +59,7 @@ class Int8Options:
     calibration: str | Path
     judged_on: str | Path | None = None
     max_auc_drop: float = MAX_AUC_DROP
+    min_iou: float = MIN_IOU
     keep_fp: tuple[str, ...] = ()
     num_samples: int = NUM_SAMPLES
     seed: int = 0
@@ -62,6 +67,8 @@ class Int8Options:
     def __post_init__(self) -> None:
         if not math.isfinite(self.max_auc_drop):
             raise ValueError(f"max_auc_drop is {self.max_auc_drop}: expected a number like 0.01")
+        if not 0 <= self.min_iou <= 1:
+            raise ValueError(f"min_iou is {self.min_iou}: expected a number from 0 to 1")
         if self.num_samples < MIN_SAMPLES:
             raise ValueError(f"num_samples is {self.num_samples}: expected at least {MIN_SAMPLES}")
         if self.seed < 0:
@@ -123,7 +130,7 @@ class Int8Quantisation:
             progress.step()
             accuracy = _judge(folder, kind, material, progress)
             bin_px = draft.spec.search_size_px / draft.spec.bins
-            if objection := _objection(accuracy, self.options.max_auc_drop, bin_px):
+            if objection := _objection(accuracy, self.options, bin_px):
                 refusals.append(f"{kind}/int8 is refused: {objection}")
                 draft.artefacts.remove(artefact)
                 shutil.rmtree(target)
@@ -158,21 +165,26 @@ def _judge(folder: Path, kind: str, material: Material, progress: Progress) -> I
         return measure_accuracy(
             folder,
             kind,
-            material.dataset,
-            material.judges,
-            material.crops,
+            material,
             Path(cache_dir),
             on_progress=lambda done, total, name: progress.detail(f"{done} of {total} sequences"),
         )
 
 
-def _objection(accuracy: Int8Accuracy, max_auc_drop: float, bin_px: float) -> str | None:
+def _objection(accuracy: Int8Accuracy, limits: Int8Options, bin_px: float) -> str | None:
     """Why int8 is not good enough; None if it is. Written so that what is no number is not."""
-    if not accuracy.auc_drop <= max_auc_drop:
+    if accuracy.auc_drop is None:
+        if not accuracy.trajectory_iou_mean >= limits.min_iou:
+            return (
+                f"its boxes overlap fp32's by {accuracy.trajectory_iou_mean:.3f}, mean over "
+                f"{len(accuracy.sequences)} videos without annotations; at least "
+                f"{limits.min_iou:g} is asked for (--min-iou)"
+            )
+    elif not accuracy.auc_drop <= limits.max_auc_drop:
         return (
             f"its success AUC is {accuracy.auc_int8:.3f} where fp32 has {accuracy.auc_fp32:.3f}, "
             f"mean over {len(accuracy.sequences)} held-back sequences; a loss of up to "
-            f"{max_auc_drop:g} is allowed (--max-auc-drop)"
+            f"{limits.max_auc_drop:g} is allowed (--max-auc-drop)"
         )
     if not accuracy.box_px_mean <= bin_px:
         return (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from calibration.footage import Source, find_sources, sequence_source
+from calibration.footage import Source, find_sources, has_sequences, sequence_source
 from calibration.recording import record_sources
 from calibration.samples import FACTORS, MIN_SAMPLES, CalibrationSamples, load_samples
 from edge_tracker.errors import CalibrationError
@@ -21,8 +21,8 @@ NUM_JUDGED_CROPS = 128
 
 @dataclass(frozen=True)
 class FoundMaterial:
-    """samples: of a file; None where they are to be recorded from `sources`. judges: sequences of
-    `dataset`.
+    """samples: of a file; None where they are to be recorded from `sources`. judges: annotated
+    sequences of `dataset`; if there are none, `videos`, without ground truth.
     """
 
     calibration: Path
@@ -30,21 +30,28 @@ class FoundMaterial:
     sources: tuple[Source, ...]
     dataset: Path
     judges: tuple[SequenceFolder, ...]
+    videos: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True)
 class Material:
-    """What calibrates and what judges: `crops` are of the sequences `judges` of `dataset`."""
+    """What calibrates and what judges: `crops` are of the sequences `judges` of `dataset`, or of
+    `videos`.
+    """
 
     samples: CalibrationSamples
     dataset: Path
     judges: tuple[str, ...]
+    videos: tuple[Source, ...]
     crops: CalibrationSamples
 
 
 def find_material(calibration: str | Path, judged_on: str | Path | None) -> FoundMaterial:
-    """calibration: a folder as for `find_sources`, or a file of samples. judged_on: a data set;
-    without one, every second annotated sequence of the folder judges, and is left out of `sources`.
+    """calibration: a folder as for `find_sources`, or a file of samples.
+
+    judged_on: a data set, or a folder of videos; without one, every second annotated sequence of
+    the folder judges, and is left out of `sources`. With fewer than two, every second sequence or
+    video does, without ground truth.
 
     Raises CalibrationError or DatasetError for what cannot calibrate or judge.
     """
@@ -59,21 +66,25 @@ def find_material(calibration: str | Path, judged_on: str | Path | None) -> Foun
             )
         if judged_on is None:
             raise CalibrationError(
-                f"{calibration} holds samples without ground truth: name annotated sequences that "
-                "they are not from, on which int8 is judged, with --judge-on"
+                f"{calibration} holds samples without ground truth: name annotated sequences, or "
+                "videos, that they are not from, on which int8 is judged, with --judge-on"
             )
-        judges = tuple(find_sequences(judged_on))
-        return FoundMaterial(calibration, samples, (), judged_on, judges)
+        return FoundMaterial(calibration, samples, (), judged_on, *_judges_of(judged_on))
     sources = find_sources(calibration)
     if judged_on is not None:
-        judges = tuple(find_sequences(judged_on))
-        return FoundMaterial(calibration, None, tuple(sources), judged_on, judges)
+        return FoundMaterial(calibration, None, tuple(sources), judged_on, *_judges_of(judged_on))
     annotated = {source.name for source in sources if source.kind == "sequence"}
     if len(annotated) < 2:
-        raise CalibrationError(
-            f"{calibration} has too few annotated sequences ({len(annotated)}): every second one "
-            "judges int8, so at least 2 are needed, or a data set for --judge-on"
-        )
+        moving = [source for source in sources if source.kind != "image"]
+        videos = tuple(moving[1::2])
+        if not videos:
+            raise CalibrationError(
+                f"{calibration} has too few sequences and videos ({len(moving)} of {len(sources)} "
+                "sources): every second one judges int8, so at least 2 are needed, or a data set "
+                "for --judge-on"
+            )
+        left = tuple(source for source in sources if source not in videos)
+        return FoundMaterial(calibration, None, left, calibration, (), videos)
     judges = tuple([s for s in find_sequences(calibration) if s.name in annotated][1::2])
     held_back = {judge.name for judge in judges}
     left = tuple(s for s in sources if s.kind != "sequence" or s.name not in held_back)
@@ -105,15 +116,26 @@ def record_material(
     else:
         samples.check_sizes(tracker.bundle.spec, found.calibration)
         _check_factors(samples, tracker, found.calibration)
-    judges = _not_recorded(found.judges, samples, found.dataset)
+    sources = found.videos or [sequence_source(judge) for judge in found.judges]
+    judges = _not_recorded(sources, samples, found.dataset)
     crops = record_sources(
         tracker,
-        [sequence_source(judge) for judge in judges],
+        judges,
         str(found.dataset),
         num_samples=NUM_JUDGED_CROPS,
         seed=seed,
     )
-    return Material(samples, found.dataset, tuple(crops.provenance["sources"]), crops)
+    names = tuple(crops.provenance["sources"])
+    videos = tuple(judge for judge in judges if judge.name in names) if found.videos else ()
+    return Material(samples, found.dataset, names, videos, crops)
+
+
+def _judges_of(folder: Path) -> tuple[tuple[SequenceFolder, ...], tuple[Source, ...]]:
+    """The annotated sequences of a folder, else its videos."""
+    videos: tuple[Source, ...] = ()
+    if folder.is_dir() and not has_sequences(folder):
+        videos = tuple(source for source in find_sources(folder) if source.kind == "video")
+    return ((), videos) if videos else (tuple(find_sequences(folder)), ())
 
 
 def _check_factors(samples: CalibrationSamples, tracker: EdgeTracker, calibration: Path) -> None:
@@ -128,9 +150,9 @@ def _check_factors(samples: CalibrationSamples, tracker: EdgeTracker, calibratio
 
 
 def _not_recorded(
-    judges: Sequence[SequenceFolder], samples: CalibrationSamples, dataset: Path
-) -> list[SequenceFolder]:
-    """The sequences that samples are not from: int8 would do too well on the others."""
+    judges: Sequence[Source], samples: CalibrationSamples, dataset: Path
+) -> list[Source]:
+    """The sequences and videos that samples are not from: int8 would do too well on the others."""
     recorded = samples.provenance["sources"]
     unseen = [judge for judge in judges if judge.name not in recorded]
     if not unseen:

@@ -61,7 +61,8 @@ class Parity:
 class Int8Accuracy:
     """int8 against fp32 of the same format.
 
-    auc, ao: means over the sequences, of one pass each. trajectory_iou_mean: overlap of the two
+    auc, ao: means over the sequences, of one pass each; None where the sequences are videos without
+    ground truth. trajectory_iou_mean: overlap of the two
     trajectories, mean over the sequences; trajectory_iou_worst: of the sequence where it is least.
     box_px, score, edge_kl: mean and largest difference on the same crops: of an edge in pixels of
     the search crop, of the score, Kullback-Leibler divergence of an edge's distribution in nats.
@@ -71,10 +72,10 @@ class Int8Accuracy:
 
     sequences: tuple[str, ...]
     backend: str
-    auc_fp32: float
-    auc_int8: float
-    ao_fp32: float
-    ao_int8: float
+    auc_fp32: float | None
+    auc_int8: float | None
+    ao_fp32: float | None
+    ao_int8: float | None
     trajectory_iou_mean: float
     trajectory_iou_worst: float
     box_px_mean: float
@@ -87,8 +88,10 @@ class Int8Accuracy:
     kept_fp: tuple[str, ...] = ()
 
     @property
-    def auc_drop(self) -> float:
+    def auc_drop(self) -> float | None:
         """How much the success AUC falls; negative where int8 happens to do better."""
+        if self.auc_fp32 is None or self.auc_int8 is None:
+            return None
         return self.auc_fp32 - self.auc_int8
 
 
@@ -337,11 +340,15 @@ def _accuracy(place: _Place) -> Int8Accuracy:
         for field in fields(Int8Accuracy)
         if field.type == "float"
     }
+    # All four or none.
+    names = [field.name for field in fields(Int8Accuracy) if field.type == "float | None"]
+    was_annotated = any(place.maybe(name) for name in names)
+    annotated = {name: place[name].number() if was_annotated else None for name in names}
     return Int8Accuracy(
         sequences=tuple(name.text() for name in place["sequences"].rows()),
         backend=place["backend"].text(),
         kept_fp=tuple(name.text() for name in place["kept_fp"].rows()),
-        **numbers,
+        **{**numbers, **annotated},  # type: ignore[arg-type]
     )
 
 

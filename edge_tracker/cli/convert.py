@@ -78,13 +78,19 @@ def _add_int8_options(parser: argparse.ArgumentParser) -> None:
         "--judge-on",
         type=Path,
         metavar="DATASET",
-        help="annotated sequences that decide (default: every second one of the folder)",
+        help="annotated sequences or videos that decide (default: every second one of the folder)",
     )
     group.add_argument(
         "--max-auc-drop",
         type=finite_float,
         metavar="D",
         help="refuse a model that loses more success AUC (default 0.01)",
+    )
+    group.add_argument(
+        "--min-iou",
+        type=finite_float,
+        metavar="F",
+        help="without annotations, refuse a model whose boxes overlap fp32's less (default 0.8)",
     )
     group.add_argument(
         "--keep-fp",
@@ -140,6 +146,7 @@ INT8_FIELDS = {
     "calibration": "calibration",
     "judge_on": "judged_on",
     "max_auc_drop": "max_auc_drop",
+    "min_iou": "min_iou",
     "keep_fp": "keep_fp",
     "samples": "num_samples",
     "seed": "seed",

@@ -38,7 +38,7 @@ from edge_tracker.hardware import read_cpu
 from edge_tracker.options import tell_nobody
 from edge_tracker.rules.decode import decode_edges
 from edge_tracker.tracker import EdgeTracker
-from tests.helpers.annotated_clips import write_video
+from tests.helpers.annotated_clips import write_still, write_video
 from tests.helpers.exported_networks import HALF_DTYPES, tensor_dtypes
 from tests.helpers.lively_networks import TINY
 
@@ -458,6 +458,8 @@ def test_accuracy_is_in_the_manifest(int8_bundle: Bundle, kind: str) -> None:
     assert 0 < accuracy.score_mean < accuracy.score_max < 0.2
     assert 0 < accuracy.edge_kl_mean < accuracy.edge_kl_max
     assert accuracy.latency_ratio > 0
+    assert accuracy.auc_fp32 is not None
+    assert accuracy.auc_int8 is not None
     assert accuracy.auc_drop == accuracy.auc_fp32 - accuracy.auc_int8
     assert artefact.parity is not None
     assert artefact.parity.box_px > 0
@@ -552,11 +554,72 @@ def test_what_cannot_calibrate_or_judge_is_refused(
 
     lonely = tmp_path / "lonely"
     shutil.copytree(annotated_clips / "clip0", lonely / "clip0")
-    write_video(lonely / "ball.mp4", frames=40)
+    write_still(lonely / "ball.png")
     with pytest.raises(
-        CalibrationError, match=r"too few annotated sequences \(1\).*at least 2.*--judge-on"
+        CalibrationError,
+        match=r"too few sequences and videos \(1 of 2 sources\).*at least 2.*--judge-on",
     ):
         add(folder, golden, Int8Options(lonely))
+
+
+@pytest.fixture(scope="module")
+def own_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("own")
+    for seed in range(3):
+        write_video(root / f"own{seed}.mp4", frames=40, seed=seed)
+    return root
+
+
+def test_videos_without_annotations_judge_how_near_int8_stays_to_fp32(
+    folder: Path,
+    golden: Golden,
+    own_videos: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("calibration.accuracy.JUDGED_FRAMES", 12)
+    assert add(folder, golden, Int8Options(own_videos, num_samples=32, min_iou=0.2)) == []
+    bundle = open_bundle(folder)
+    artefact = bundle.find("onnx", "int8")
+    assert artefact is not None
+    assert artefact.accuracy is not None
+    assert bundle.calibration is not None
+    assert set(bundle.calibration.sources) == {"own0.mp4", "own2.mp4"}
+    assert artefact.accuracy.sequences == ("own1.mp4",)
+    assert artefact.accuracy.auc_drop is None
+    assert 0.2 < artefact.accuracy.trajectory_iou_mean < 1
+    assert main(["inspect", str(folder)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "on 1 videos without annotations" in printed
+    assert "whether either follows the target is not" in printed
+    assert "not judged" in printed
+
+
+def test_int8_that_parts_from_fp32_on_own_videos_is_refused(
+    folder: Path,
+    golden: Golden,
+    samples: CalibrationSamples,
+    own_videos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Samples from elsewhere, the folder of videos named as the judge."""
+    monkeypatch.setattr("calibration.accuracy.JUDGED_FRAMES", 12)
+    monkeypatch.setattr("calibration.int8.layer_sensitivity", lambda *rest, **choices: [])
+    samples.save(tmp_path / "samples.npz")
+    options = Int8Options(tmp_path / "samples.npz", own_videos, min_iou=1.0)
+    refused, _ = add(folder, golden, options)
+    assert re.search(
+        r"overlap fp32's by 0\.\d+, mean over 3 videos .* at least 1 .*--min-iou", refused
+    )
+    assert open_bundle(folder).find("onnx", "int8") is None
+
+
+def test_ground_truth_is_all_there_or_not_at_all(int8_bundle: Bundle) -> None:
+    manifest = json.loads(json.dumps(int8_bundle.manifest))
+    manifest["artefacts"][-1]["accuracy"]["auc_int8"] = None
+    with pytest.raises(ValueError, match=r"accuracy\.auc_int8 is missing$"):
+        parse_manifest(manifest)
 
 
 @pytest.mark.parametrize("factor", ["template_factor", "search_factor"])
@@ -581,6 +644,7 @@ def test_samples_of_another_scale_are_refused(
         ({"max_auc_drop": float("nan")}, "max_auc_drop is nan"),
         ({"num_samples": 31}, "num_samples is 31: expected at least 32"),
         ({"seed": -1}, "seed is -1"),
+        ({"min_iou": 1.5}, "min_iou is 1.5: expected a number from 0 to 1"),
     ],
 )
 def test_options_out_of_range_are_refused(wrong: dict[str, Any], words: str) -> None:
