@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from converters.convert import convert_checkpoint
-from edge_tracker import EdgeTracker, EdgeTrackerError
+from edge_tracker import EdgeTrackerError, MultiTracker
 from edge_tracker.video.frames import open_frames
 from edge_tracker.video.track import track_video
 
@@ -39,9 +39,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Not TrackerOptions(...) anew: the search factor in the bundle is the one for this network.
     options = replace(bundle.tracker_defaults, update_interval=25)
-    with EdgeTracker(bundle, options=options) as tracker, open_frames(arguments.video) as source:
-        print("\n".join(tracker.choice.reasons))
-        summary = track_video(tracker, source, tuple(arguments.box), save=arguments.save)
+    with MultiTracker(bundle, options=options) as tracker, open_frames(arguments.video) as source:
+        print("\n".join(tracker.engine.choice.reasons))
+        summary = track_video(tracker, source, [tuple(arguments.box)], save=arguments.save)
     print(f"{summary.frames} frames, {summary.frames_lost} lost, in {arguments.save}")
 
 

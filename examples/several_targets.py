@@ -36,8 +36,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             for frame in source:
                 # On the first frame too: that costs one update and spares a special case.
                 drawn = frame
-                for result in tracker.update(frame).values():
-                    drawn = annotate(drawn, result.box, score=result.score, found=result.found)
+                for number, result in tracker.update(frame).items():
+                    drawn = annotate(
+                        drawn, result.box, score=result.score, found=result.found, number=number
+                    )
                 write(drawn)
         print(f"{len(tracker.ids)} targets tracked, in {arguments.save}")
 

@@ -18,12 +18,12 @@ import numpy as np
 from edge_tracker.backends.graph import BackendChoice
 from edge_tracker.cli.printing import print_table, progress_bar
 from edge_tracker.rules.boxes import Box, box_iou
-from edge_tracker.tracker import EdgeTracker, TrackResult
+from edge_tracker.tracker import Engine, MultiTracker
 from edge_tracker.video.draw import annotate, filmstrip, mark_truth
 from edge_tracker.video.frames import open_frames
 from edge_tracker.video.recording import frame_writer
 from edge_tracker.video.rendered_clip import render_clip
-from edge_tracker.video.track import TrackSummary, track_video
+from edge_tracker.video.track import Results, TrackSummary, track_video
 
 if TYPE_CHECKING:
     from edge_tracker.bundle.opening import Bundle
@@ -100,13 +100,15 @@ def track(bundle: Bundle, truth: Sequence[Box], output: Path, backend: str) -> O
     captions: list[str] = []
     ious: list[float] = []
     with (
-        EdgeTracker(bundle, backend=backend) as tracker,
+        Engine(bundle, backend=backend) as engine,
+        MultiTracker(engine) as tracker,
         open_frames(output / "clip.mp4") as clip,
         frame_writer(output / "tracked.mp4", clip.fps, *clip.first_frame.shape[1::-1]) as write,
         progress_bar("tracking") as show,
     ):
 
-        def on_frame(index: int, frame: Image, result: TrackResult) -> bool:
+        def on_frame(index: int, frame: Image, results: Results) -> bool:
+            result = results[1]
             iou = box_iou(result.box, truth[index])
             marked = mark_truth(frame, truth[index])
             drawn = annotate(marked, result.box, score=result.score, found=result.found)
@@ -120,9 +122,9 @@ def track(bundle: Bundle, truth: Sequence[Box], output: Path, backend: str) -> O
             return True
 
         summary = track_video(
-            tracker, clip, truth[0], csv_path=output / "boxes.csv", on_frame=on_frame
+            tracker, clip, [truth[0]], csv_path=output / "boxes.csv", on_frame=on_frame
         )
-        choice = tracker.choice
+        choice = engine.choice
     strip = filmstrip(pictures, captions, cell_width_px=FILMSTRIP_CELL_PX)
     cv2.imencode(".png", strip)[1].tofile(output / "filmstrip.png")
     return Outcome(ious, summary, choice)

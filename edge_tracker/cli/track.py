@@ -1,4 +1,4 @@
-"""edge-tracker track: follow a target through a video."""
+"""edge-tracker track: follow targets through a video."""
 
 from __future__ import annotations
 
@@ -28,15 +28,14 @@ from edge_tracker.cli.arguments import (
 if TYPE_CHECKING:
     from edge_tracker.backends.graph import BackendChoice
     from edge_tracker.rules.crop import Image
-    from edge_tracker.tracker import TrackResult
-    from edge_tracker.video.track import TrackSummary
+    from edge_tracker.video.track import Results, TrackSummary
 
 EXAMPLES = """\
   edge-tracker track small.bundle clip.mp4 --box 310,170,60,80 --save tracked.mp4
   edge-tracker track small.bundle frames/ --box 310,170,60,80 --csv boxes.csv --json summary.json
   edge-tracker track small.bundle 0 --show            draw the box with the mouse, camera 0
   edge-tracker track small.bundle rtsp://10.0.0.7/live --show --backend openvino --device GPU
-
+  edge-tracker track small.bundle clip.mp4 --box 310,170,60,80 --box 20,30,50,90 --save tracked.mp4
   edge-tracker track small.bundle 0 --box 310 170 60 80 --csv - | your-program
 """
 
@@ -46,8 +45,8 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "track",
         run,
-        summary="follow a target through a video, camera or folder of images",
-        description="Follow the target in a box on the first frame, to the end of SOURCE: a video "
+        summary="follow targets through a video, camera or folder of images",
+        description="Follow the targets in boxes on the first frame, to the end of SOURCE: a video "
         "file, a folder of images (in natural order), a camera's index or a stream's address. "
         "Ctrl-C and SIGTERM stop it, and what was tracked is kept.",
         examples=EXAMPLES,
@@ -57,8 +56,10 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--box",
         type=box_xywh,
+        action="append",
         metavar="X,Y,W,H",
-        help="target on the first frame: left, top, width, height in pixels; spaces do as well",
+        help="target on the first frame: left, top, width, height in pixels; spaces do as well; "
+        "again for each further target",
     )
     parser.add_argument(
         "--show",
@@ -75,7 +76,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--csv",
         type=Path,
         metavar="FILE",
-        help="box, score and edge_std of each frame; - is standard output, at once",
+        help="box, score and edge_std of each frame and target; - is standard output, at once",
     )
     _add_frame_options(parser)
     parser.add_argument(
@@ -126,10 +127,10 @@ def run(arguments: argparse.Namespace) -> int:
     _silence_opencv()
     from edge_tracker.bundle.opening import open_bundle
     from edge_tracker.cli.printing import progress_bar, standard_output, write_json
-    from edge_tracker.tracker import EdgeTracker
+    from edge_tracker.tracker import Engine, MultiTracker
     from edge_tracker.video import window
     from edge_tracker.video.frames import open_frames, select_frames
-    from edge_tracker.video.track import annotate_result, track_video
+    from edge_tracker.video.track import annotate_results, track_video
 
     if arguments.show:
         window.require_display()
@@ -139,33 +140,34 @@ def run(arguments: argparse.Namespace) -> int:
     options = dataclasses.replace(bundle.tracker_defaults, **given)
     rows = standard_output() if is_stdout(arguments.csv) else arguments.csv
     with (
-        EdgeTracker(
+        Engine(
             bundle,
-            options=options,
             backend=arguments.backend,
             device=arguments.device,
             precision=arguments.precision,
             num_threads=arguments.threads,
             compute=arguments.compute,
-        ) as tracker,
+        ) as engine,
+        MultiTracker(engine, options=options) as tracker,
         open_frames(arguments.source, latest=arguments.latest) as source,
         progress_bar("tracking") as show,
     ):
         if (arguments.start, arguments.end, arguments.every) != (0.0, None, 1):
             source = select_frames(source, arguments.start, arguments.end, arguments.every)
-        box = arguments.box
-        if box is None:
+        boxes = arguments.box
+        if boxes is None:
             source, box = window.choose_box(source)
+            boxes = [box]
 
-        def on_frame(index: int, frame: Image, result: TrackResult) -> bool:
-            state = "" if result.found else "lost "
-            show(index + 1, source.num_frames, f"{state}{result.score:.2f}")
-            return not arguments.show or window.show(annotate_result(frame, result))
+        def on_frame(index: int, frame: Image, results: Results) -> bool:
+            words = [f"{'' if r.found else 'lost '}{r.score:.2f}" for r in results.values()]
+            show(index + 1, source.num_frames, ", ".join(words))
+            return not arguments.show or window.show(annotate_results(frame, results))
 
         summary = track_video(
-            tracker, source, box, save=arguments.save, csv_path=rows, on_frame=on_frame
+            tracker, source, boxes, save=arguments.save, csv_path=rows, on_frame=on_frame
         )
-        choice = tracker.choice
+        choice = engine.choice
     if arguments.json is not None:
         write_json(
             arguments.json,
@@ -188,6 +190,7 @@ def _print(summary: TrackSummary, choice: BackendChoice, written: Sequence[Path 
     rows = [
         ("source", summary.source),
         ("backend", f"{choice.backend}, {choice.device}, {choice.precision} in {choice.compute}"),
+        ("targets", str(summary.targets)),
         ("frames", str(summary.frames)),
         ("frames lost", str(summary.frames_lost)),
     ]

@@ -19,6 +19,11 @@ Point = tuple[float, float]
 FOUND_BGR: Colour = (120, 255, 60)
 LOST_BGR: Colour = (0, 150, 255)
 TRUTH_BGR: Colour = (255, 255, 255)
+#: Where there are several targets, each has one: told apart by people of any colour vision (Okabe
+#: and Ito, Color Universal Design, 2008). Dashes and a word say that it is lost.
+TARGETS_BGR: tuple[Colour, ...] = (
+    (233, 180, 86), (0, 159, 230), (66, 228, 240), (167, 121, 204), (115, 158, 0), (0, 94, 213),
+)  # fmt: skip
 RIM_BGR: Colour = (20, 20, 20)
 TEXT_BGR: Colour = (255, 255, 255)
 PAPER_BGR: Colour = (250, 250, 250)
@@ -38,12 +43,14 @@ def annotate(
     score: float | None = None,
     found: bool = True,
     edge_std_px: Sequence[float] | None = None,
+    number: int | None = None,
 ) -> Image:
     """A copy of the frame with the box, its score, and one error bar on each edge.
 
     frame_bgr: (height, width, 3) uint8 BGR, any size; lines and text grow with it.
     box_frame_xywh: in frame pixels; it may reach outside.
     found: False draws a dashed orange box labelled "lost" in place of a solid green one.
+    number: of this target among several, from 1; the label has it, and it chooses the colour.
     edge_std_px: standard deviation of the left, top, right and bottom edge in frame pixels, drawn
         as a thin bar of that length from the edge's middle outwards. Zeros, as of a box that was
         given, are left out.
@@ -51,6 +58,8 @@ def annotate(
     canvas: Image = frame_bgr.copy()
     line_px = line_width_px(canvas)
     colour = FOUND_BGR if found else LOST_BGR
+    if number is not None:
+        colour = TARGETS_BGR[(number - 1) % len(TARGETS_BGR)]
     x, y, w, h = box_frame_xywh
     corners = [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
     segments = list(zip(corners, corners[1:] + corners[:1], strict=True))
@@ -60,7 +69,8 @@ def annotate(
     if edge_std_px is not None and any(edge_std_px):
         bars = _error_bars(box_frame_xywh, edge_std_px, cap_px=2.0 * line_px)
         _draw_segments(canvas, bars, colour, max(1, line_px // 2))
-    words = ([] if found else ["lost"]) + ([] if score is None else [f"{score:.2f}"])
+    words = [] if number is None else [str(number)]
+    words += ([] if found else ["lost"]) + ([] if score is None else [f"{score:.2f}"])
     if words:
         _draw_label(canvas, " ".join(words), box_frame_xywh, colour, line_px)
     return canvas

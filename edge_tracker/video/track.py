@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -16,29 +16,37 @@ from edge_tracker.files.atomic_file import is_written_into, replacing
 from edge_tracker.files.outputs import refuse_overlap
 from edge_tracker.rules.boxes import Box
 from edge_tracker.rules.crop import Image
-from edge_tracker.tracker import EdgeTracker, TrackResult
+from edge_tracker.tracker import MultiTracker, TrackResult
 from edge_tracker.video.draw import annotate
 from edge_tracker.video.frames import FrameSource
 from edge_tracker.video.recording import frame_writer
 
 CSV_COLUMNS = (
     "frame", "x", "y", "w", "h", "score", "found", "std_left", "std_top", "std_right", "std_bottom",
+    "target",
 )  # fmt: skip
+
+
+#: By the target's number.
+Results = Mapping[int, TrackResult]
 
 
 @dataclass(frozen=True)
 class TrackSummary:
-    """How a video went. Times are of `update()` alone, without reading, drawing or writing.
+    """How a video went. Times are of `update()` alone, of all targets together, without reading,
+    drawing or writing.
 
-    frames: how many, the first included, on which the tracker was started.
+    frames: how many, the first included, on which the tracker was started. targets: how many.
     ended: why tracking stopped short of the announced frames, None if it did not. interrupted: it
     was Ctrl-C or a signal, before the end of a file.
     dropped: frames of a live source that were passed over, as newer ones were there.
-    The rest is about the frames after the first; None where there are none.
+    The rest is about the frames after the first; None where there are none. frames_lost: of each
+    target, summed.
     """
 
     source: str
     frames: int
+    targets: int
     announced_frames: int | None
     ended: str | None
     interrupted: bool
@@ -51,22 +59,24 @@ class TrackSummary:
 
 
 def track_video(
-    tracker: EdgeTracker,
+    tracker: MultiTracker,
     source: FrameSource,
-    box_frame_xywh: Box,
+    boxes_frame_xywh: Sequence[Box],
     *,
     save: Path | None = None,
     csv_path: Path | TextIO | None = None,
-    on_frame: Callable[[int, Image, TrackResult], bool] | None = None,
+    on_frame: Callable[[int, Image, Results], bool] | None = None,
 ) -> TrackSummary:
-    """Track the target in `box_frame_xywh` of the source's first frame to the source's end.
+    """Track the targets in boxes of the source's first frame to the source's end.
 
-    save: where annotated frames go, as for `frame_writer`. csv_path: one row per frame; row 0 is
-    the given box with score 1. Both take their names only when complete; a failure leaves neither.
+    tracker: its targets so far are forgotten, those of this video are left in it.
+    save: where annotated frames go, as for `frame_writer`. csv_path: one row per frame and target,
+    who are numbered from 1 in the order of the boxes; those of frame 0 are the given boxes with
+    score 1. Both take their names only when complete; a failure leaves neither.
     A stream, device or pipe is given each row at once.
 
-    on_frame: called with index, frame (not annotated) and result, the given box included; False
-    stops there.
+    on_frame: called with index, frame (not annotated) and results by number, the given boxes
+    included; False stops there.
 
     KeyboardInterrupt (Ctrl-C) ends tracking, and what was tracked is kept; before the first frame
     it is raised.
@@ -74,9 +84,8 @@ def track_video(
     Raises ValueError where an output is, contains or lies inside the source or the other output.
     """
     _refuse_outputs(source, save, csv_path)
-    update_ms: list[float] = []
-    scores: list[float] = []
-    frames = frames_lost = 0
+    tally = _Tally()
+    frames = 0
     ended: str | None = None
     interrupted = False
     with ExitStack() as outputs:
@@ -87,25 +96,19 @@ def track_video(
             if save
             else None
         )
-        write_row = outputs.enter_context(_csv_writer(csv_path)) if csv_path else None
+        write_rows = outputs.enter_context(_csv_writer(csv_path)) if csv_path else None
         try:
             for frame in source:
                 if frames == 0:
-                    tracker.init(frame, box_frame_xywh)
-                    x, y, w, h = (float(value) for value in box_frame_xywh)
-                    result = TrackResult((x, y, w, h), 1.0, True, (0.0, 0.0, 0.0, 0.0))
+                    results = _start(tracker, frame, boxes_frame_xywh)
                 else:
-                    started_s = time.perf_counter()
-                    result = tracker.update(frame)
-                    update_ms.append(1000 * (time.perf_counter() - started_s))
-                    scores.append(result.score)
-                    frames_lost += not result.found
-                if write_row is not None:
-                    write_row(frames, result)
+                    results = tally.update(tracker, frame)
+                if write_rows is not None:
+                    write_rows(frames, results)
                 if write_frame is not None:
-                    write_frame(annotate_result(frame, result))
+                    write_frame(annotate_results(frame, results))
                 frames += 1
-                if on_frame is not None and not on_frame(frames - 1, frame, result):
+                if on_frame is not None and not on_frame(frames - 1, frame, results):
                     ended = f"stopped by the user after {_of_announced(frames, source)} frames"
                     break
             else:
@@ -119,27 +122,62 @@ def track_video(
     return TrackSummary(
         source=source.name,
         frames=frames,
+        targets=len(boxes_frame_xywh),
         announced_frames=source.num_frames,
         ended=ended,
         interrupted=interrupted,
         dropped=source.dropped(),
-        update_fps=1000 / float(np.mean(update_ms)) if update_ms else None,
-        update_ms_median=float(np.median(update_ms)) if update_ms else None,
-        update_ms_p95=float(np.percentile(update_ms, 95)) if update_ms else None,
-        mean_score=float(np.mean(scores)) if scores else None,
-        frames_lost=frames_lost,
+        update_fps=1000 / float(np.mean(tally.update_ms)) if tally.update_ms else None,
+        update_ms_median=float(np.median(tally.update_ms)) if tally.update_ms else None,
+        update_ms_p95=float(np.percentile(tally.update_ms, 95)) if tally.update_ms else None,
+        mean_score=float(np.mean(tally.scores)) if tally.scores else None,
+        frames_lost=tally.frames_lost,
     )
 
 
-def annotate_result(frame_bgr: Image, result: TrackResult) -> Image:
-    """A copy of the frame with a tracker's result drawn into it."""
-    return annotate(
-        frame_bgr,
-        result.box,
-        score=result.score,
-        found=result.found,
-        edge_std_px=result.edge_std_px,
-    )
+def annotate_results(frame_bgr: Image, results: Results) -> Image:
+    """A copy of the frame with results drawn into it; where there are several targets, each in a
+    colour of its own and with its number.
+    """
+    drawn = frame_bgr.copy() if not results else frame_bgr
+    for number, result in results.items():
+        drawn = annotate(
+            drawn,
+            result.box,
+            score=result.score,
+            found=result.found,
+            edge_std_px=result.edge_std_px,
+            number=number if len(results) > 1 else None,
+        )
+    return drawn
+
+
+@dataclass
+class _Tally:
+    """Of the updates so far."""
+
+    update_ms: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    frames_lost: int = 0
+
+    def update(self, tracker: MultiTracker, frame: Image) -> Results:
+        started_s = time.perf_counter()
+        found = tracker.update(frame).values()
+        self.update_ms.append(1000 * (time.perf_counter() - started_s))
+        self.scores += [result.score for result in found]
+        self.frames_lost += sum(not result.found for result in found)
+        return dict(enumerate(found, start=1))
+
+
+def _start(tracker: MultiTracker, frame: Image, boxes_frame_xywh: Sequence[Box]) -> Results:
+    for name in tracker.ids:
+        tracker.remove(name)
+    results = {}
+    for number, box in enumerate(boxes_frame_xywh, start=1):
+        tracker.add(frame, box)
+        x, y, w, h = (float(value) for value in box)
+        results[number] = TrackResult((x, y, w, h), 1.0, True, (0.0, 0.0, 0.0, 0.0))
+    return results
 
 
 def _refuse_outputs(source: FrameSource, save: Path | None, csv_to: Path | TextIO | None) -> None:
@@ -156,7 +194,7 @@ def _of_announced(frames: int, source: FrameSource) -> str:
 
 
 @contextmanager
-def _csv_writer(target: Path | TextIO) -> Iterator[Callable[[int, TrackResult], None]]:
+def _csv_writer(target: Path | TextIO) -> Iterator[Callable[[int, Results], None]]:
     with ExitStack() as stack:
         at_once = not isinstance(target, Path) or is_written_into(target)
         if isinstance(target, Path):
@@ -173,9 +211,10 @@ def _csv_writer(target: Path | TextIO) -> Iterator[Callable[[int, TrackResult], 
 
         write_row(*CSV_COLUMNS)
 
-        def write_result(index: int, result: TrackResult) -> None:
-            box = [f"{value:.3f}" for value in result.box]
-            stds = [f"{value:.3f}" for value in result.edge_std_px]
-            write_row(index, *box, f"{result.score:.4f}", int(result.found), *stds)
+        def write_results(index: int, results: Results) -> None:
+            for number, result in results.items():
+                box = [f"{value:.3f}" for value in result.box]
+                stds = [f"{value:.3f}" for value in result.edge_std_px]
+                write_row(index, *box, f"{result.score:.4f}", int(result.found), *stds, number)
 
-        yield write_result
+        yield write_results

@@ -136,6 +136,19 @@ def test_track_writes_boxes_video_and_summary(bundle: Path, clip: Path, tmp_path
     assert left == {"clip.mp4", "out.mp4", "boxes.csv", "s.json"}
 
 
+def test_track_follows_several_targets(
+    bundle: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    boxes, report = tmp_path / "boxes.csv", tmp_path / "s.json"
+    arguments = ["track", str(bundle), str(clip), "--box", BOX, "--box", "150", "20", "60", "70"]
+    assert main([*arguments, "--csv", str(boxes), "--json", str(report)]) == 0
+    rows = boxes.read_text().splitlines()
+    assert len(rows) == 1 + 2 * 8
+    assert rows[2].startswith("0,150.000,20.000,60.000,70.000,1.0000,1,")
+    assert [row.rsplit(",", 1)[1] for row in rows] == ["target", *"12" * 8]
+    assert json.loads(report.read_text())["targets"] == 2
+
+
 def test_track_reads_a_folder_of_images(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
