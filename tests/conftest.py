@@ -38,7 +38,7 @@ CONVERTING = {
     "trained_or_lively_bundle",
 }
 SLOW_FOLDERS = ("benchmarks", "calibration", "converters", "distillation/training", "examples")
-SLOW_FILES = ("test_packaging.py", "test_checkpoint_accuracy.py", "test_ship.py")
+SLOW_FILES = ("test_cluster.py", "test_packaging.py", "test_checkpoint_accuracy.py", "test_ship.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

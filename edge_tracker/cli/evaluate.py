@@ -28,6 +28,7 @@ EXAMPLES = """\
   edge-tracker eval small.bundle sequences --precision fp32,int8
   edge-tracker eval small.bundle sequences --compute f32,bf16
   edge-tracker eval small.bundle sequences --camera-fps 30 --threads 2
+  edge-tracker eval /share/small.bundle /share/LaSOT --cluster tcp://host:8786 --threads 1
   edge-tracker eval small.bundle sequences --peer nanotrack:peers/nanotrack_v2 \\
       --peer pytorch:mixformerv2_small.pth.tar
 
@@ -81,6 +82,12 @@ def add_parser(subparsers: Subparsers) -> None:
         "--jobs", type=positive_int, default=1, metavar="N", help="processes (needs joblib)"
     )
     parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="of a Dask scheduler, as tcp://HOST:8786, whose workers take a sequence each "
+        "(needs distributed)",
+    )
+    parser.add_argument(
         "--results", type=Path, metavar="FOLDER", help="keep boxes as the official toolkits do"
     )
     parser.add_argument(
@@ -124,6 +131,7 @@ def run(arguments: argparse.Namespace) -> int:
             results=arguments.results,
             camera_fps=arguments.camera_fps,
             jobs=arguments.jobs,
+            cluster=arguments.cluster,
             on_progress=show,
         )
     if arguments.json is not None:
@@ -153,6 +161,8 @@ def _peer(text: str) -> tuple[str, Path]:
 
 
 def _open_peer(kind: str, path: Path, arguments: argparse.Namespace) -> Contender:
+    if arguments.cluster is not None:
+        path = path.absolute()
     if kind == "nanotrack":
         from edge_tracker.measure.evaluation.contenders import NanoTrackContender
 

@@ -13,6 +13,7 @@ import cv2
 from edge_tracker.errors import BackendUnavailable, DatasetError, EdgeTrackerError
 from edge_tracker.hardware import read_cpu
 from edge_tracker.installing import install_command
+from edge_tracker.measure.evaluation.cluster import run_on_cluster
 from edge_tracker.measure.evaluation.contenders import BundleContender, Contender
 from edge_tracker.measure.evaluation.ground_truth import AnnotatedSequence, read_sequence
 from edge_tracker.measure.evaluation.layouts import SequenceFolder, find_sequences
@@ -40,6 +41,7 @@ def evaluate(
     results: str | Path | None = None,
     camera_fps: float | None = None,
     jobs: int = 1,
+    cluster: str | None = None,
     on_progress: OnProgress = tell_nobody,
 ) -> Evaluation:
     """Track every sequence of a data set from its first box; -> boxes, times and scores of each
@@ -54,7 +56,8 @@ def evaluate(
     sequences that have their files there are not tracked again.
 
     camera_fps: see `one_pass.follow`. jobs: processes, each with a sequence of its own and a share
-    of the cores; through joblib, so `joblib.parallel_config` can send them elsewhere.
+    of the cores. cluster: address of a Dask scheduler, whose workers take a sequence each; the
+    bundle, data set and results, and what peers read, must have the same paths on all machines.
 
     on_progress: called with how many sequences are done, of how many, and the name of the last.
 
@@ -70,6 +73,12 @@ def evaluate(
         raise ValueError(
             f"a camera of {camera_fps} fps needs the machine to itself: leave out jobs ({jobs})"
         )
+    if cluster is not None:
+        if camera_fps is not None or jobs > 1:
+            other = f"jobs ({jobs})" if jobs > 1 else f"a camera of {camera_fps} fps"
+            raise ValueError(f"cluster {cluster} goes with machines of its own: leave out {other}")
+        bundle, dataset = Path(bundle).absolute(), Path(dataset).absolute()
+        results = None if results is None else Path(results).absolute()
     if jobs > 1 and num_threads is None:
         num_threads = max(1, read_cpu(Path("/")).usable_cores // jobs)
     contenders: list[Contender] = [
@@ -95,10 +104,10 @@ def evaluate(
             claim_folder(run.results / contender.name, conditions)
 
     outcomes: dict[str, list[SequenceResult | Failure]] = {}
-    for name, outcome in _run_all(run, found, jobs):
+    for name, outcome in _run_all(run, found, jobs, cluster):
         outcomes[name] = outcome
         on_progress(len(outcomes), len(found), name)
-    return _evaluation(dataset, found, run, outcomes, jobs)
+    return _evaluation(dataset, found, run, outcomes, jobs, cluster)
 
 
 def _refuse_equal_names(contenders: Sequence[Contender]) -> None:
@@ -161,9 +170,12 @@ class _Run:
 
 
 def _run_all(
-    run: _Run, found: Sequence[SequenceFolder], jobs: int
+    run: _Run, found: Sequence[SequenceFolder], jobs: int, cluster: str | None
 ) -> Iterator[tuple[str, list[SequenceResult | Failure]]]:
     """Outcome of each sequence as it becomes known."""
+    if cluster is not None:
+        yield from run_on_cluster(run, _lost, found, cluster)
+        return
     if jobs == 1:
         yield from map(run, found)
         return
@@ -177,12 +189,17 @@ def _run_all(
     yield from parallel(delayed(run)(sequence) for sequence in found)
 
 
+def _lost(found: SequenceFolder, reason: str) -> tuple[str, list[SequenceResult | Failure]]:
+    return found.name, [Failure(found.name, None, f"sequence {found.name}: {reason}")]
+
+
 def _evaluation(
     dataset: str | Path,
     found: Sequence[SequenceFolder],
     run: _Run,
     outcomes: dict[str, list[SequenceResult | Failure]],
     jobs: int,
+    cluster: str | None,
 ) -> Evaluation:
     contenders = [contender.name for contender in run.contenders]
     failures: list[Failure] = []
@@ -209,4 +226,5 @@ def _evaluation(
         camera_fps=run.camera_fps,
         num_threads=run.num_threads,
         jobs=jobs,
+        cluster=cluster,
     )

@@ -48,6 +48,7 @@ class Evaluation:
     camera_fps: float | None
     num_threads: int | None
     jobs: int
+    cluster: str | None
 
     def scores(self, contender: str) -> dict[str, Scores]:
         """Of each sequence that has public ground truth."""

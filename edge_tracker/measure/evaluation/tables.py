@@ -107,6 +107,8 @@ def conditions(evaluation: Evaluation) -> str:
         parts.append(
             f"{evaluation.jobs} processes at once, so times are not those of a tracker alone"
         )
+    if evaluation.cluster is not None:
+        parts.append(f"on the cluster {evaluation.cluster}, so times are those of its machines")
     return "; ".join(parts)
 
 
@@ -138,6 +140,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "camera_fps": evaluation.camera_fps,
         "num_threads": evaluation.num_threads,
         "jobs": evaluation.jobs,
+        "cluster": evaluation.cluster,
         "thresholds": {
             "success_curve": OVERLAP_THRESHOLDS.tolist(),
             "precision_curve": CENTRE_THRESHOLDS_PX.tolist(),

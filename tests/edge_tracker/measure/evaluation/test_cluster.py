@@ -1,0 +1,239 @@
+"""Sequences on a Dask cluster: a scheduler and two workers as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_tracker import Bundle, Evaluation, evaluate
+from edge_tracker.cli.main import main
+from edge_tracker.errors import BackendUnavailable
+from edge_tracker.measure.evaluation.tables import conditions, overall_table, sequence_table
+from tests.helpers.fake_contenders import OpenSeer, Seer, make_sequence
+from tests.helpers.places import REPOSITORY
+
+NAMES = "abcdef"
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    for number, name in enumerate(NAMES):
+        make_sequence(tmp_path / "sequences", name, frames=6 + number)
+    return tmp_path / "sequences"
+
+
+@dataclass(frozen=True)
+class LoggingSeer:
+    """A Seer that misses by 3 px and writes which process it starts in.
+
+    waits_s: before each frame, so that a sequence lasts. deadly_left: the left edge at which it
+    kills its process. needs: a package that it imports.
+    """
+
+    log: Path
+    waits_s: float = 0.0
+    deadly_left: int | None = None
+    needs: str | None = None
+    name: str = "seer"
+
+    def identity(self) -> dict[str, str]:
+        return {"tracker": self.name}
+
+    def open(self) -> OpenLoggingSeer:
+        with self.log.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        return OpenLoggingSeer(self)
+
+    def started(self) -> list[int]:
+        return [int(line) for line in self.log.read_text().split()]
+
+
+class OpenLoggingSeer(OpenSeer):
+    def __init__(self, seer: LoggingSeer) -> None:
+        super().__init__(Seer(error_px=3))
+        self._logging = seer
+
+    def update(self, frame: np.ndarray) -> tuple[float, float, float, float]:
+        if self._logging.needs is not None:
+            import_module(self._logging.needs)
+        if frame[0, 0, 0] == self._logging.deadly_left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(self._logging.waits_s)
+        return super().update(frame)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    address: str
+    workers: tuple[subprocess.Popen[bytes], ...]
+
+
+@pytest.fixture
+def two_workers(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Parameter: how many workers a task may lose; 3 by default, as Dask's."""
+    distributed = pytest.importorskip("distributed", reason="needs edge-tracker[cluster]")
+    allowed_failures = str(getattr(request, "param", 3))
+    environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": allowed_failures}
+    facts = tmp_path / "scheduler.json"
+    with ExitStack() as stack, (tmp_path / "cluster.log").open("wb") as log:
+
+        def start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
+            command = [sys.executable, "-m", f"distributed.cli.dask_{program}", *arguments]
+            process = subprocess.Popen(
+                command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+            return process
+
+        start(
+            "scheduler",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--no-dashboard",
+            "--no-show",
+            "--scheduler-file",
+            str(facts),
+        )
+        deadline = time.monotonic() + 60
+        while not facts.exists() or not facts.read_text():
+            assert time.monotonic() < deadline, (tmp_path / "cluster.log").read_text()
+            time.sleep(0.05)
+        address = json.loads(facts.read_text())["address"]
+        worker = [address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
+        worker += ["--local-directory", str(tmp_path)]
+        workers = start("worker", *worker), start("worker", *worker)
+        with distributed.Client(address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+        yield Cluster(address, workers)
+
+
+def tables(evaluation: Evaluation) -> list[list[tuple[str, ...]]]:
+    """Without the columns of times."""
+    kept = []
+    for columns, rows in (sequence_table(evaluation), overall_table(evaluation)):
+        times = {i for i, name in enumerate(columns) if "ms" in name or name.endswith("/s")}
+        assert times
+        kept.append([tuple(c for i, c in enumerate(row) if i not in times) for row in rows])
+    return kept
+
+
+def test_two_workers_of_which_one_is_killed_give_the_table_of_one_process(
+    dataset: Path, tmp_path: Path, two_workers: Cluster
+) -> None:
+    alone = evaluate("absent", dataset, backends=(), peers=[Seer(error_px=3)])
+    seer = LoggingSeer(tmp_path / "started", waits_s=0.15)
+    killed: list[int] = []
+
+    def kill_one(done: int, total: int | None, name: str) -> None:
+        # Once both have started on something, and well before the end.
+        busy = {worker.pid for worker in two_workers.workers} & set(seer.started())
+        if not killed and len(busy) == 2 and done >= 2:
+            # The one that started last is in the middle of a sequence.
+            killed.append(seer.started()[-1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    together = evaluate(
+        "absent",
+        dataset,
+        backends=(),
+        peers=[seer],
+        cluster=two_workers.address,
+        on_progress=kill_one,
+    )
+    assert killed
+    assert len(seer.started()) > len(NAMES), "no sequence was done again"
+    assert seer.started()[-1] not in killed
+    assert together.failures == ()
+    assert tables(together) == tables(alone)
+    for name in NAMES:
+        ours, theirs = (e.results["seer"][name].trajectory for e in (alone, together))
+        np.testing.assert_array_equal(ours.boxes_xywh, theirs.boxes_xywh)
+    assert f"on the cluster {two_workers.address}" in conditions(together)
+
+
+@pytest.mark.parametrize("two_workers", [0], indirect=True)
+def test_a_sequence_that_kills_its_worker_is_a_failure_and_the_others_go_on(
+    dataset: Path, tmp_path: Path, two_workers: Cluster
+) -> None:
+    only_in_the_last = 6 + len(NAMES) - 1
+    seer = LoggingSeer(tmp_path / "started", deadly_left=only_in_the_last)
+    evaluation = evaluate("absent", dataset, backends=(), peers=[seer], cluster=two_workers.address)
+    assert evaluation.sequences == tuple(NAMES[:-1])
+    (failure,) = evaluation.failures
+    assert failure.reason == "sequence f: its worker on the cluster died 1 time(s)"
+
+
+def test_a_package_that_a_worker_lacks_is_named(
+    dataset: Path, tmp_path: Path, two_workers: Cluster
+) -> None:
+    seer = LoggingSeer(tmp_path / "started", needs="a_package_that_is_not_there")
+    with pytest.raises(BackendUnavailable, match=r"a worker lacks .* a_package_that_is_not_there"):
+        evaluate("absent", dataset, backends=(), peers=[seer], cluster=two_workers.address)
+
+
+def test_from_the_shell(
+    nano_bundle: Bundle,
+    dataset: Path,
+    two_workers: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(dataset.parent)
+    options = ["--backend", "onnxruntime", "--threads", "1", "--sequences", "a,b"]
+    assert main(["eval", str(nano_bundle.path), "sequences", *options, "--json", "1.json"]) == 0
+    cluster = ["--cluster", two_workers.address, "--json", "2.json"]
+    assert main(["eval", str(nano_bundle.path), "sequences", *options, *cluster]) == 0
+    assert two_workers.address in capsys.readouterr().out.replace("\n", "")
+    alone, together = (json.loads(Path(f"{n}.json").read_text()) for n in (1, 2))
+    assert (alone["cluster"], together["cluster"]) == (None, two_workers.address)
+    for report in (alone, together):
+        (tracker,) = report["trackers"].values()
+        report["scores"] = {s: tracker["sequences"][s]["success_auc"] for s in "ab"}
+    assert together["scores"] == alone["scores"]
+
+
+# Without a cluster
+
+
+def test_without_the_package_it_is_said_what_to_install(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(BackendUnavailable, match=r"package distributed: .*\[cluster\]"):
+        evaluate("absent", dataset, backends=(), peers=[Seer()], cluster="tcp://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("address", "error", "words"),
+    [
+        ("tcp://127.0.0.1:1", BackendUnavailable, "127.0.0.1:1 does not answer .*dask scheduler"),
+        ("somewhere", ValueError, "cluster is 'somewhere': expected tcp://HOST:PORT"),
+    ],
+)
+def test_an_address_without_a_scheduler(
+    address: str, error: type[Exception], words: str, dataset: Path
+) -> None:
+    pytest.importorskip("distributed", reason="needs edge-tracker[cluster]")
+    with pytest.raises(error, match=words):
+        evaluate("absent", dataset, backends=(), peers=[Seer()], cluster=address)
+
+
+@pytest.mark.parametrize("other", [{"jobs": 2}, {"camera_fps": 30.0}])
+def test_what_does_not_go_with_a_cluster(other: dict[str, float], dataset: Path) -> None:
+    with pytest.raises(ValueError, match="machines of its own: leave out"):
+        evaluate("x", dataset, backends=(), peers=[Seer()], cluster="tcp://x:1", **other)  # type: ignore[arg-type]
