@@ -67,16 +67,8 @@ def evaluate(
 
     So many parameters because each is an option of `edge-tracker eval`.
     """
-    if camera_fps is not None and not camera_fps > 0:
-        raise ValueError(f"camera_fps is {camera_fps}: expected frames per second above 0")
-    if camera_fps is not None and jobs > 1:
-        raise ValueError(
-            f"a camera of {camera_fps} fps needs the machine to itself: leave out jobs ({jobs})"
-        )
+    _refuse_contradictions(camera_fps, jobs, cluster)
     if cluster is not None:
-        if camera_fps is not None or jobs > 1:
-            other = f"jobs ({jobs})" if jobs > 1 else f"a camera of {camera_fps} fps"
-            raise ValueError(f"cluster {cluster} goes with machines of its own: leave out {other}")
         bundle, dataset = Path(bundle).absolute(), Path(dataset).absolute()
         results = None if results is None else Path(results).absolute()
     if jobs > 1 and num_threads is None:
@@ -108,6 +100,18 @@ def evaluate(
         outcomes[name] = outcome
         on_progress(len(outcomes), len(found), name)
     return _evaluation(dataset, found, run, outcomes, jobs, cluster)
+
+
+def _refuse_contradictions(camera_fps: float | None, jobs: int, cluster: str | None) -> None:
+    if camera_fps is not None and not camera_fps > 0:
+        raise ValueError(f"camera_fps is {camera_fps}: expected frames per second above 0")
+    if camera_fps is not None and jobs > 1:
+        raise ValueError(
+            f"a camera of {camera_fps} fps needs the machine to itself: leave out jobs ({jobs})"
+        )
+    if cluster is not None and (camera_fps is not None or jobs > 1):
+        other = f"jobs ({jobs})" if jobs > 1 else f"a camera of {camera_fps} fps"
+        raise ValueError(f"cluster {cluster} goes with machines of its own: leave out {other}")
 
 
 def _refuse_equal_names(contenders: Sequence[Contender]) -> None:
