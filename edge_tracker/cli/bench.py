@@ -20,6 +20,10 @@ from edge_tracker.cli.arguments import (
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.files.untrusted import read_json, reading
 
+#: Of --profile long: the camera's run, and its rate unless another is given.
+LONG_CAMERA_S = 600.0
+LONG_CAMERA_FPS = 30.0
+
 if TYPE_CHECKING:
     from edge_tracker.measure.bench.comparison import Comparison
     from edge_tracker.measure.bench.report import BenchReport
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   edge-tracker bench small.bundle
   edge-tracker bench small.bundle --duration 60 --frame 1280x720 --target-fps 30 --html bench.html
+  edge-tracker bench small.bundle --backend openvino --precision fp32 --profile long
   edge-tracker bench small.bundle --backend openvino --threads 2 --json new.json --compare old.json
   edge-tracker bench new.json --compare old.json
 """
@@ -73,6 +78,13 @@ def add_parser(subparsers: Subparsers) -> None:
         "--target-fps", type=positive_float, metavar="F", help="also play a camera of this rate"
     )
     parser.add_argument(
+        "--profile",
+        choices=("short", "long"),
+        default="short",
+        help="long: play a camera for ten minutes per model, at 30 frames/s unless --target-fps "
+        "says otherwise, with temperature, clocks and energy over time",
+    )
+    parser.add_argument(
         "--no-cold-start", action="store_true", help="leave out the starts in fresh processes"
     )
     add_json_option(parser)
@@ -97,6 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
         _print_comparison(compare_reports(older, _read_report("newer", arguments.bundle)))
         return 0
     width, height = arguments.frame
+    long = arguments.profile == "long"
     with progress_bar("benchmark") as show:
         report = benchmark(
             arguments.bundle,
@@ -109,7 +122,8 @@ def run(arguments: argparse.Namespace) -> int:
             iterations=arguments.iterations,
             frame_width=width,
             frame_height=height,
-            target_fps=arguments.target_fps,
+            target_fps=arguments.target_fps or (LONG_CAMERA_FPS if long else None),
+            camera_s=LONG_CAMERA_S if long else None,
             cold_starts=0 if arguments.no_cold_start else 3,
             on_progress=show,
         )

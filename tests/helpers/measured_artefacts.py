@@ -19,6 +19,7 @@ QUIET = MachineState(
     load_average=0.1,
     temperatures_c={},
     power_w={},
+    energy={},
     gpu_mhz=None,
     gpu_clock_locked=None,
 )

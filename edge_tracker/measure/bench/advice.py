@@ -135,10 +135,7 @@ def _about_artefact(
             f"upper end: measure at least {least_count(99)}"
         )
     medians = [turn.p50_ms for turn in artefact.rounds]
-    third = len(medians) // 3
-    slowdown = (
-        statistics.median(medians[-third:]) / statistics.median(medians[:third]) if third else 1
-    )
+    slowdown = _slowdown(medians)
     middle = statistics.median(medians)
     spread = (max(medians) - min(medians)) / middle
     if slowdown > 1.1:
@@ -154,8 +151,24 @@ def _about_artefact(
     clocks = [turn.state.cpu_mhz for turn in artefact.rounds if turn.state.cpu_mhz]
     if clocks and min(clocks) < 0.9 * max(clocks):
         yield f"the CPU clock fell from {max(clocks):.0f} to {min(clocks):.0f} MHz"
+    if artefact.camera is not None:
+        course = artefact.camera.course
+        slowdown = _slowdown([stretch.latency.p50 for stretch in course])
+        if slowdown > 1.1:
+            yield (
+                f"behind the camera {slowdown - 1:.0%} slower in the last third of "
+                f"{course[-1].until_s:.0f} s than in the first, as from throttling or growing load"
+            )
     if artefact.unaccounted > NOISE:
         yield f"{artefact.unaccounted:.0%} of update() is in none of its stages"
     share = overhead_us / 1e3 / artefact.update.p50
     if share > 0.01:
         yield f"measuring adds {share:.1%} to each update"
+
+
+def _slowdown(medians_ms: Sequence[float]) -> float:
+    """Of the last third against the first; 1 of fewer than three."""
+    third = len(medians_ms) // 3
+    if not third:
+        return 1.0
+    return statistics.median(medians_ms[-third:]) / statistics.median(medians_ms[:third])

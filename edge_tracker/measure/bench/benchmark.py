@@ -17,14 +17,13 @@ from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.measure.bench.advice import recommend, warnings_about
+from edge_tracker.measure.bench.camera import CameraRun, play_camera
 from edge_tracker.measure.bench.cold_start import FreshProcesses, measure_cold_start
 from edge_tracker.measure.bench.latency import (
-    CameraRun,
     Clock,
     Pace,
     StageTimer,
     distribution_of,
-    play_camera,
     timing_overhead_us,
 )
 from edge_tracker.measure.bench.machine import (
@@ -66,6 +65,7 @@ def benchmark(
     frame_width: int = 640,
     frame_height: int = 480,
     target_fps: float | None = None,
+    camera_s: float | None = None,
     cold_starts: int = 3,
     on_progress: OnProgress = tell_nobody,
     clock: Clock = time.perf_counter,
@@ -76,7 +76,8 @@ def benchmark(
     backends, precisions: which artefacts, all by default. computes: a row for each of them in each
     of these types; None is what it is made for. device, num_threads, cache_dir: as for
     EdgeTracker. duration_s: seconds of updates per artefact, or their number by `iterations`.
-    target_fps: also play a camera of this rate. cold_starts: fresh processes with cold and with
+    target_fps: also play a camera of this rate, for `camera_s` seconds per
+    artefact if not for as long as the updates. cold_starts: fresh processes with cold and with
     warm caches, each; 0 leaves them out. The frames are a rendered clip. The online template
     changes at the end of every interval, the most that a real target can cause.
 
@@ -86,7 +87,7 @@ def benchmark(
     So many parameters because each is an option of `edge-tracker bench`, or a clock of the tests.
     """
     settings = BenchSettings(
-        frame_width, frame_height, device, num_threads, duration_s, iterations, target_fps
+        frame_width, frame_height, device, num_threads, duration_s, iterations, target_fps, camera_s
     )
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     chosen = list(product(matching_artefacts(bundle, backends, precisions), computes))
@@ -174,14 +175,21 @@ class _Run:
         fps = self.settings.target_fps
         if fps is None:
             return
-        frames = self.settings.iterations or max(1, round(self.settings.duration_s * fps))
+        seconds = self.settings.camera_s or self.settings.duration_s
+        frames = max(1, round(seconds * fps))
+        if self.settings.iterations is not None and self.settings.camera_s is None:
+            frames = self.settings.iterations
         for subject in self.subjects:
             name, tracker = subject.name, subject.tracker
-            self.on_progress(len(self.cameras), len(self.subjects), f"camera to {name}")
+
+            def observe(passed: int, words: str = f"camera to {name}") -> MachineState:
+                self.on_progress(passed, frames, words)
+                return read_state()
+
             try:
                 tracker.init(self.pace.frame(0), self.pace.first_box)
                 self.cameras[name] = play_camera(
-                    tracker.update, self.pace, fps, frames, clock, sleep
+                    tracker.update, self.pace, fps, frames, clock, sleep, observe
                 )
             except EdgeTrackerError as error:
                 self.failures.append(Failure(f"{name}, camera", str(error)))

@@ -1,4 +1,4 @@
-"""Latency: one tracker timed stage by stage, a camera played to it, and percentiles of these."""
+"""Latency: one tracker timed stage by stage, and percentiles of these times."""
 
 from __future__ import annotations
 
@@ -156,53 +156,3 @@ class Pace:
     def frame(self, index: int) -> Image:
         turn = 2 * (len(self.frames) - 1)
         return self.frames[turn // 2 - abs(turn // 2 - index % turn)] if turn else self.frames[0]
-
-
-@dataclass(frozen=True)
-class CameraRun:
-    """A camera that delivers a frame each 1 / fps seconds, whether the tracker is ready or not.
-
-    Of the frames that came while it was busy, the tracker takes the newest; the others are dropped.
-    latency: from a frame's capture to its box, waiting included: what a user sees. A deadline is
-    missed where that is longer than the time between frames.
-    """
-
-    fps: float
-    frames: int
-    dropped: int
-    deadline_misses: int
-    latency: Distribution
-
-
-def play_camera(
-    update: Callable[[Image], object],
-    pace: Pace,
-    fps: float,
-    frames: int,
-    clock: Clock,
-    sleep: Callable[[float], None],
-) -> CameraRun:
-    """Play `frames` frames of a camera to `update`."""
-    period_s = 1 / fps
-    latencies_ms: list[float] = []
-    dropped = 0
-    next_frame = 0
-    started_s = clock()
-    while next_frame < frames:
-        since_start_s = clock() - started_s
-        newest = min(math.floor(since_start_s / period_s), frames - 1)
-        if newest < next_frame:
-            # At least so long that the clock moves.
-            sleep(max(next_frame * period_s - since_start_s, 5e-5))
-            continue
-        dropped += newest - next_frame
-        update(pace.frame(newest))
-        latencies_ms.append(1e3 * (clock() - started_s - newest * period_s))
-        next_frame = newest + 1
-    return CameraRun(
-        fps=fps,
-        frames=frames,
-        dropped=dropped,
-        deadline_misses=sum(latency > 1e3 * period_s for latency in latencies_ms),
-        latency=distribution_of(latencies_ms),
-    )

@@ -15,12 +15,21 @@ TOTAL_RAILS = ("VDD_IN", "POM_5V_IN")
 
 
 @dataclass(frozen=True)
+class EnergyCounter:
+    """Joules since some moment; it starts again at 0 when it reaches `range_j`."""
+
+    joules: float
+    range_j: float
+
+
+@dataclass(frozen=True)
 class MachineState:
     """At one moment; empty or None where the system does not tell.
 
     governors: distinct ones of the CPU cores. cpu_mhz: mean over cores. throttle_events: of the
-    CPU cores since the system started. power_w: by rail. gpu_clock_locked: whether a Jetson's GPU
-    keeps its clock, as after `jetson_clocks`.
+    CPU cores since the system started. power_w: by rail. energy: by processor package (RAPL, which
+    Linux lets only root read). gpu_clock_locked: whether a Jetson's GPU keeps its clock, as after
+    `jetson_clocks`.
     """
 
     governors: tuple[str, ...]
@@ -30,6 +39,7 @@ class MachineState:
     load_average: float | None
     temperatures_c: Mapping[str, float]
     power_w: Mapping[str, float]
+    energy: Mapping[str, EnergyCounter]
     gpu_mhz: float | None
     gpu_clock_locked: bool | None
 
@@ -65,11 +75,26 @@ def read_state(root: Path = Path("/")) -> MachineState:
         load_average=float(load[0]) if load else None,
         temperatures_c=_temperatures(root),
         power_w=_power(root),
+        energy=_energy(root),
         gpu_mhz=gpu_hz / 1e6 if gpu_hz is not None else None,
         gpu_clock_locked=read_text(gpu / "min_freq") == read_text(gpu / "max_freq")
         if gpu
         else None,
     )
+
+
+def energy_between_j(before: MachineState, after: MachineState, elapsed_s: float) -> float | None:
+    """Of all that the module takes, by its power at both ends, or counted of the processors alone;
+    None where the machine tells neither.
+    """
+    if before.total_power_w is not None and after.total_power_w is not None:
+        return elapsed_s * (before.total_power_w + after.total_power_w) / 2
+    counted = [
+        (now.joules - before.energy[name].joules) % now.range_j
+        for name, now in after.energy.items()
+        if name in before.energy
+    ]
+    return sum(counted) if counted else None
 
 
 def read_cpu_seconds(root: Path = Path("/")) -> CpuSeconds | None:
@@ -172,6 +197,17 @@ def _power(root: Path) -> dict[str, float]:
             if millivolts is not None and milliamperes is not None:
                 power[label] = millivolts * milliamperes / 1e6
     return power
+
+
+def _energy(root: Path) -> dict[str, EnergyCounter]:
+    counters = {}
+    for folder in sorted((root / "sys/class/powercap").glob("intel-rapl:*")):
+        name, range_uj = read_text(folder / "name"), _number(folder / "max_energy_range_uj")
+        microjoules = _number(folder / "energy_uj")
+        # Parts of a package, such as its cores, are counted in it already.
+        if name is not None and name.startswith("package") and range_uj and microjoules is not None:
+            counters[name] = EnergyCounter(microjoules / 1e6, range_uj / 1e6)
+    return counters
 
 
 def _numbers(folder: Path, pattern: str) -> list[float]:

@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edge_tracker.measure.bench.camera import CameraRun
 from edge_tracker.measure.bench.cold_start import FreshProcesses
-from edge_tracker.measure.bench.latency import CameraRun, Distribution
+from edge_tracker.measure.bench.latency import Distribution
 from edge_tracker.measure.bench.machine import MachineState
 from edge_tracker.measure.doctor import Diagnosis
 from edge_tracker.measure.verify import ArtefactVerification
@@ -16,9 +17,10 @@ from edge_tracker.measure.verify import ArtefactVerification
 @dataclass(frozen=True)
 class BenchSettings:
     """What was measured. `iterations`, where given, counts instead of `duration_s`; both per
-    artefact. `num_threads` and `device` are None where the backend chooses.
+    artefact. `num_threads` and `device` are None where the backend chooses. The camera, if
+    there is a `target_fps`, plays for `camera_s`, or as long as the updates are measured.
 
-    Raises ValueError for a number out of range.
+    Raises ValueError for a number out of range, or a `camera_s` without a `target_fps`.
     """
 
     frame_width: int
@@ -28,6 +30,7 @@ class BenchSettings:
     duration_s: float
     iterations: int | None
     target_fps: float | None
+    camera_s: float | None = None
 
     def __post_init__(self) -> None:
         if min(self.frame_width, self.frame_height) < 64:
@@ -36,9 +39,12 @@ class BenchSettings:
             )
         if self.iterations is not None and self.iterations < 1:
             raise ValueError(f"iterations is {self.iterations}: expected at least 1")
-        for name, value in (("duration_s", self.duration_s), ("target_fps", self.target_fps)):
+        for name in ("duration_s", "target_fps", "camera_s"):
+            value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} is {value}: expected a number above 0")
+        if self.camera_s is not None and self.target_fps is None:
+            raise ValueError("camera_s without target_fps: at how many frames per second?")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from edge_tracker.measure.bench.camera import CameraRun
 from edge_tracker.measure.bench.latency import Distribution
 from edge_tracker.measure.bench.machine import MachineState
 from edge_tracker.measure.bench.report import BenchReport, MeasuredArtefact
@@ -19,6 +20,8 @@ class TextTable:
     rows: Rows
 
 
+#: Of a camera's run over time, so many stretches are shown; all are in the JSON.
+COURSE_ROWS = 12
 PERCENTILES = ("p50", "p90", "p95", "p99", "min", "max", "std")
 
 
@@ -78,9 +81,21 @@ def tables_of(report: BenchReport) -> tuple[TextTable, ...]:
         tables.append(
             TextTable(
                 f"A camera of {fps:g} frames/s: latency from capture to box, ms",
-                ("model", *PERCENTILES, "deadlines missed", "frames dropped"),
+                (
+                    "model",
+                    *PERCENTILES,
+                    "p99, 95 %",
+                    "deadlines missed",
+                    "frames dropped",
+                    "energy per frame",
+                ),
                 tuple(_camera_rows(artefacts)),
             )
+        )
+    if course := tuple(row for a in artefacts if a.camera for row in _course(a.name, a.camera)):
+        columns = ("p50", "p95", "frames dropped", "CPU MHz", "GPU MHz", "hottest", "power")
+        tables.append(
+            TextTable("The camera's run over time: latency, ms", ("model", "at", *columns), course)
         )
     return tuple(tables)
 
@@ -194,6 +209,32 @@ def _camera_rows(artefacts: tuple[MeasuredArtefact, ...]) -> Iterator[tuple[str,
             yield (
                 artefact.name,
                 *_cells(camera.latency),
+                _interval(camera.latency, "p99"),
                 f"{camera.deadline_misses} of {seen}",
                 f"{camera.dropped} of {camera.frames}",
+                f"{energy:.1f} mJ" if (energy := camera.energy_per_frame_mj) is not None else "-",
             )
+
+
+def _course(name: str, camera: CameraRun) -> Iterator[tuple[str, ...]]:
+    """Of a run long enough to have one: its first and last stretch, and some in between."""
+    last = len(camera.course) - 1
+    if last < 2:
+        return
+    shown = {round(last * row / (COURSE_ROWS - 1)) for row in range(COURSE_ROWS)}
+    for number in sorted(shown):
+        stretch = camera.course[number]
+        state = stretch.state
+        hottest = max(state.temperatures_c, key=state.temperatures_c.__getitem__, default=None)
+        minutes, seconds = divmod(round(stretch.until_s), 60)
+        yield (
+            name,
+            f"{minutes}:{seconds:02d}",
+            f"{stretch.latency.p50:.3f}",
+            f"{stretch.latency.p95:.3f}",
+            str(stretch.dropped),
+            f"{state.cpu_mhz:.0f}" if state.cpu_mhz is not None else "-",
+            f"{state.gpu_mhz:.0f}" if state.gpu_mhz is not None else "-",
+            f"{state.temperatures_c[hottest]:.1f} C {hottest}" if hottest is not None else "-",
+            f"{state.total_power_w:.1f} W" if state.total_power_w is not None else "-",
+        )

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from edge_tracker.measure.bench.advice import recommend, warnings_about
+from edge_tracker.measure.bench.camera import CameraRun, Stretch
+from edge_tracker.measure.bench.latency import distribution_of
 from edge_tracker.measure.bench.machine import MachineState
 from edge_tracker.measure.bench.report import (
     MeasuredArtefact,
@@ -122,6 +124,19 @@ def test_a_falling_clock_is_named() -> None:
     rounds = tuple(Round(5.0, 50, hot(mhz)) for mhz in (2000.0, 1900.0, 1500.0))
     (warning,) = warn(replace(artefact, rounds=rounds))
     assert "CPU clock fell from 2000 to 1500 MHz" in warning
+
+
+@pytest.mark.parametrize(("last_ms", "slower"), [(6.0, True), (5.1, False)])
+def test_slowing_down_behind_a_camera_is_named(last_ms: float, slower: bool) -> None:
+    course = tuple(
+        Stretch(5.0 * number, distribution_of([ms]), 0, None, QUIET)
+        for number, ms in enumerate((5.0, 5.0, 5.0, 5.0, last_ms, last_ms), start=1)
+    )
+    camera = CameraRun(30.0, 900, 0, 0, distribution_of([5.0]), course)
+    warnings = warn(replace(measured("a/fp32", 5.0), camera=camera))
+    words = "a/fp32: behind the camera 20% slower in the last third of 30 s"
+    assert any(warning.startswith(words) for warning in warnings) is slower
+    assert len(warnings) == slower
 
 
 def test_what_is_said_of_several_is_said_once() -> None:

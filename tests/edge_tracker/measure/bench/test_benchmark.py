@@ -27,7 +27,7 @@ from edge_tracker.measure.bench.cold_start import measure_cold_start
 from edge_tracker.measure.bench.page import bench_page
 from edge_tracker.measure.bench.report import BenchReport, BenchSettings
 from edge_tracker.measure.bench.rounds import COPIES, ROUND_FRAMES
-from edge_tracker.measure.bench.tables import tables_of
+from edge_tracker.measure.bench.tables import COURSE_ROWS, tables_of
 from edge_tracker.measure.doctor import Diagnosis, diagnose
 from edge_tracker.measure.verify import ArtefactVerification, Status, Verification
 from edge_tracker.tracker import engine
@@ -228,6 +228,43 @@ def test_a_camera_is_played_to_each(fake: FakeBench) -> None:
     assert slow.camera.latency.p50 > 15.0
 
 
+def test_a_long_camera_shows_the_machine_over_time(fake: FakeBench) -> None:
+    fake.add("fast", constant(4.0))
+    report = fake.run(iterations=60, target_fps=50.0, camera_s=100.0)
+    (artefact,) = report.artefacts
+    assert artefact.update.count == 60
+    assert artefact.camera is not None
+    assert (artefact.camera.frames, len(artefact.camera.course)) == (5000, 20)
+    (table,) = [table for table in tables_of(report) if "over time" in table.title]
+    times = [dict(zip(table.columns, row, strict=True))["at"] for row in table.rows]
+    assert len(times) == COURSE_ROWS
+    assert (times[0], times[-1]) == ("0:05", "1:40")
+    assert "over time" in bench_page(report)
+
+
+@pytest.mark.parametrize(
+    ("options", "fps", "seconds"),
+    [
+        ([], None, None),
+        (["--target-fps", "25"], 25.0, None),
+        (["--profile", "long"], 30.0, 600.0),
+        (["--profile", "long", "--target-fps", "60"], 60.0, 600.0),
+    ],
+)
+def test_the_long_profile_is_ten_minutes_of_a_camera(
+    options: list[str], fps: float | None, seconds: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def fake_benchmark(bundle: object, **choices: Any) -> BenchReport:
+        asked.update(choices)
+        raise EdgeTrackerError("enough")
+
+    monkeypatch.setattr(bench, "benchmark", fake_benchmark)
+    assert main(["bench", "bundle", *options]) == 1
+    assert (asked["target_fps"], asked["camera_s"]) == (fps, seconds)
+
+
 def test_an_unverified_artefact_is_measured_but_not_recommended(fake: FakeBench) -> None:
     fake.add("fast", constant(4.0))
     fake.add("slow", constant(9.0))
@@ -245,12 +282,15 @@ def test_an_unverified_artefact_is_measured_but_not_recommended(fake: FakeBench)
         {"duration_s": 0.0},
         {"duration_s": float("nan")},
         {"target_fps": -1.0},
+        {"camera_s": 0.0},
     ],
 )
 def test_bad_settings_are_refused(wrong: Mapping[str, Any]) -> None:
     good = BenchSettings(640, 480, None, None, 10.0, None, 30.0)
     with pytest.raises(ValueError, match=f"{next(iter(wrong)).split('_')[0]}.* is .*expected"):
         replace(good, **wrong)
+    with pytest.raises(ValueError, match="camera_s without target_fps"):
+        replace(good, camera_s=5.0, target_fps=None)
 
 
 # With real artefacts.

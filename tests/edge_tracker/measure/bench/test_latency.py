@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -18,7 +18,6 @@ from edge_tracker.measure.bench.latency import (
     distribution_of,
     interval_ranks,
     least_count,
-    play_camera,
     timing_overhead_us,
 )
 from edge_tracker.rules.crop import crop_template
@@ -210,50 +209,3 @@ def test_frames_go_forth_and_back() -> None:
     assert order == [0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1]
     assert pace.frame(10**6) is frames[2]
     assert Pace(frames[:1], BOX).frame(5) is frames[0]
-
-
-# A camera of 100 frames/s.
-
-
-def play(update_ms: Callable[[int], float], frames: int = 40) -> Any:
-    clock = FakeClock()
-    seen: list[int] = []
-    pace = Pace([np.full((16, 16, 3), i, np.uint8) for i in range(frames)], BOX)
-
-    def update(frame: NDArray[np.uint8]) -> None:
-        clock.sleep(update_ms(len(seen)) / 1e3)
-        seen.append(int(frame[0, 0, 0]))
-
-    return play_camera(update, pace, 100.0, frames, clock, clock.sleep), seen
-
-
-def test_a_fast_tracker_sees_every_frame_in_time() -> None:
-    run, seen = play(lambda i: 4.0)
-    assert seen == list(range(40))
-    assert (run.dropped, run.deadline_misses) == (0, 0)
-    assert run.latency.max == pytest.approx(4.0, abs=0.1)
-
-
-def test_a_slow_tracker_drops_frames_and_takes_the_newest() -> None:
-    run, seen = play(lambda i: 25.0, frames=43)
-    assert seen[:5] == [0, 2, 5, 7, 10]
-    assert run.dropped == 43 - len(seen)
-    assert run.deadline_misses == len(seen)
-    # Alternately a new frame, and one that is 5 ms old already.
-    assert run.latency.min == pytest.approx(25.0, abs=0.1)
-    assert run.latency.max == pytest.approx(30.0, abs=0.1)
-
-
-def test_one_slow_update_costs_one_deadline_and_the_frames_in_between() -> None:
-    run, seen = play(lambda i: 35.0 if i == 9 else 4.0)
-    assert seen == [*range(10), *range(12, 40)]
-    assert run.dropped == 2
-    assert run.deadline_misses == 1
-    assert run.latency.max == pytest.approx(35.0, abs=0.1)
-
-
-@pytest.mark.parametrize(("update_ms", "missed"), [(9.5, False), (10.5, True)])
-def test_a_deadline_is_the_time_between_frames(update_ms: float, missed: bool) -> None:
-    run, seen = play(lambda i: update_ms if i == 5 else 1.0)
-    assert run.deadline_misses == missed
-    assert len(seen) + run.dropped == 40

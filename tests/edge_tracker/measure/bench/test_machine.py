@@ -10,6 +10,7 @@ import pytest
 
 from edge_tracker.measure.bench import machine
 from edge_tracker.measure.bench.machine import (
+    EnergyCounter,
     read_cpu_seconds,
     read_power_mode,
     read_state,
@@ -43,6 +44,12 @@ def test_a_laptop(tmp_path: Path) -> None:
             "sys/class/thermal/thermal_zone0/temp": "54000",
             "sys/class/hwmon/hwmon1/power1_label": "PPT",
             "sys/class/hwmon/hwmon1/power1_input": "15000000",
+            "sys/class/powercap/intel-rapl:0/name": "package-0",
+            "sys/class/powercap/intel-rapl:0/energy_uj": "2500000",
+            "sys/class/powercap/intel-rapl:0/max_energy_range_uj": "262143000000",
+            "sys/class/powercap/intel-rapl:0:0/name": "core",
+            "sys/class/powercap/intel-rapl:0:0/energy_uj": "1500000",
+            "sys/class/powercap/intel-rapl:0:0/max_energy_range_uj": "262143000000",
         },
     )
     state = read_state(tmp_path)
@@ -52,6 +59,7 @@ def test_a_laptop(tmp_path: Path) -> None:
     assert state.temperatures_c == {"x86_pkg_temp": 54.0}
     assert state.power_w == {"PPT": 15.0}
     assert state.total_power_w is None, "one rail of a laptop is not all that it takes"
+    assert state.energy == {"package-0": EnergyCounter(2.5, 262143.0)}, "cores are in the package"
     assert state.gpu_mhz is state.gpu_clock_locked is None
 
 
@@ -88,6 +96,7 @@ def test_a_system_that_tells_nothing(tmp_path: Path) -> None:
     assert state.governors == ()
     assert state.cpu_mhz is state.load_average is state.throttle_events is None
     assert state.temperatures_c == state.power_w == {}
+    assert not state.energy
     assert read_cpu_seconds(tmp_path) is None
 
 
