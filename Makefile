@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fast coverage fuzz lint format bench clean
+.PHONY: demo test test-device test-fast coverage fuzz lint format bench clean
 
 demo: $(VENV)/.convert
 	$(BIN)/edge-tracker demo
@@ -14,6 +14,14 @@ test: $(VENV)/.dev
 # What converts and trains nothing.
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow"
+
+# What runs without PyTorch, in an environment without it. BUNDLE is one converted elsewhere, for the
+# tests that need a network; DEVICE_EXTRAS is what the device tracks with.
+DEVICE_EXTRAS ?= openvino,onnxruntime,opencv-headless
+test-device:
+	$(MAKE) VENV=.venv-device .venv-device/bin/python
+	.venv-device/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test,$(DEVICE_EXTRAS)]'
+	.venv-device/bin/python -m pytest tests/edge_tracker tests/examples $(if $(BUNDLE),--bundle $(BUNDLE))
 
 coverage: $(VENV)/.dev
 	$(BIN)/python -m coverage run -m pytest tests/edge_tracker tests/mixformerv2 tests/converters tests/calibration

@@ -1,25 +1,38 @@
-"""Converted networks that several subjects share, each made once a session."""
+"""Converted networks that several subjects share, each made once a session.
+
+Where PyTorch is not installed, files that need what converts are not collected, and the bundle of
+`--bundle`, converted elsewhere, stands for the ones that tests convert.
+"""
 
 from __future__ import annotations
 
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
-import torch
 
-from converters.convert import convert_checkpoint
-from converters.to_onnx import export_onnx
-from edge_tracker.bundle.opening import Bundle
+from edge_tracker.bundle.opening import Bundle, open_bundle
 from mixformerv2.geometries import GEOMETRIES, NANO
-from mixformerv2.model import MixFormerV2
 from tests.helpers.annotated_clips import write_sequence
-from tests.helpers.exported_networks import ExportedNetwork
-from tests.helpers.lively_networks import TINY, lively_network
+from tests.helpers.needed_packages import NOT_ON_A_DEVICE, needed_packages
 from tests.helpers.places import trained_checkpoint
+
+if TYPE_CHECKING:
+    from mixformerv2.model import MixFormerV2
+
+CAN_CONVERT = all(find_spec(name) for name in ("torch", "onnx", "onnxsim"))
+if CAN_CONVERT:
+    import torch
+
+    from converters.convert import convert_checkpoint
+    from converters.to_onnx import export_onnx
+    from tests.helpers.exported_networks import ExportedNetwork
+    from tests.helpers.lively_networks import TINY, lively_network
 
 hypothesis.settings.register_profile(
     "repeatable", derandomize=True, database=None, deadline=None, max_examples=60
@@ -41,6 +54,37 @@ SLOW_FOLDERS = ("benchmarks", "calibration", "converters", "distillation/trainin
 SLOW_FILES = ("test_cluster.py", "test_packaging.py", "test_checkpoint_accuracy.py", "test_ship.py")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--bundle", type=Path, help="converted elsewhere, for tests where nothing can be converted"
+    )
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """True for files, and folders with a conftest.py, that cannot be imported here."""
+    file = collection_path / "conftest.py" if collection_path.is_dir() else collection_path
+    if CAN_CONVERT or file.suffix != ".py" or not file.is_file():
+        return None
+    return bool(needed_packages(file) & NOT_ON_A_DEVICE) or None
+
+
+@pytest.fixture(scope="session")
+def needs_conversion() -> None:
+    if not CAN_CONVERT:
+        pytest.skip("needs edge-tracker[convert]")
+
+
+@pytest.fixture(scope="session")
+def given_bundle(request: pytest.FixtureRequest) -> Bundle | None:
+    """None where tests convert their own."""
+    if CAN_CONVERT:
+        return None
+    path = request.config.getoption("--bundle")
+    if path is None:
+        pytest.skip("needs edge-tracker[convert], or --bundle BUNDLE converted elsewhere")
+    return open_bundle(path)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
@@ -54,7 +98,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def exported() -> Iterator[Callable[[str], ExportedNetwork]]:
+def exported(needs_conversion: None) -> Iterator[Callable[[str], ExportedNetwork]]:
     """The ONNX pair of a geometry, by the geometry's name."""
     made: dict[str, ExportedNetwork] = {}
     # Not pytest's own temporary folder: that keeps the last three sessions' gigabytes.
@@ -72,7 +116,7 @@ def exported() -> Iterator[Callable[[str], ExportedNetwork]]:
 
 
 @pytest.fixture(scope="session")
-def nano_network() -> MixFormerV2:
+def nano_network(needs_conversion: None) -> MixFormerV2:
     return lively_network(NANO)
 
 
@@ -84,9 +128,16 @@ def nano_checkpoint(nano_network: MixFormerV2, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture(scope="session")
-def nano_bundle(nano_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def nano_bundle(
+    request: pytest.FixtureRequest,
+    given_bundle: Bundle | None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Bundle:
     """Of a network with random weights. Shared by all tests: copy it before changing it."""
-    return convert_checkpoint(nano_checkpoint, tmp_path_factory.mktemp("converted") / "nano")
+    if given_bundle is not None:
+        return given_bundle
+    checkpoint = request.getfixturevalue("nano_checkpoint")
+    return convert_checkpoint(checkpoint, tmp_path_factory.mktemp("converted") / "nano")
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +150,7 @@ def annotated_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_checkpoint(needs_conversion: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "tiny.pth.tar"
     torch.save({"net": lively_network(TINY).state_dict()}, path)
     return path
@@ -130,8 +181,10 @@ def int8_bundle(
 
 
 @pytest.fixture(scope="session")
-def trained_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def trained_bundle(given_bundle: Bundle | None, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Of a network that tracks; skips where there is none."""
+    if given_bundle is not None:
+        return given_bundle
     checkpoint = trained_checkpoint()
     if checkpoint is None:
         pytest.skip("no trained checkpoint in edge_tracker/models or ../shared/models")

@@ -22,7 +22,8 @@ from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.rules.decode import decode_edges
 from mixformerv2.geometries import GEOMETRIES
 from tests.helpers.exported_networks import ExportedNetwork, Outputs, first_targets
-from tests.helpers.lively_networks import TINY, lively_network, random_images
+from tests.helpers.lively_networks import TINY, lively_network
+from tests.helpers.random_images import random_images
 
 Export = Callable[[str], ExportedNetwork]
 ONNX_TOLERANCE = 1e-4

@@ -25,8 +25,9 @@ from edge_tracker.video.frames import read_image
 from mixformerv2.checkpoint import load_network
 from mixformerv2.geometries import NANO
 from tests.helpers.exported_networks import HALF_DTYPES, tensor_dtypes
-from tests.helpers.lively_networks import TINY, lively_network, random_images
+from tests.helpers.lively_networks import TINY, lively_network
 from tests.helpers.places import SHARED, trained_checkpoint
+from tests.helpers.random_images import random_images
 
 LIMIT_PX = 0.5
 SEQUENCES = SHARED / "data" / "sequences"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.rules.normalise import normalise
 from mixformerv2.model import MixFormerV2
-from tests.helpers.lively_networks import random_images
+from tests.helpers.random_images import random_images
 
 Images = Mapping[str, NDArray[np.uint8]]
 

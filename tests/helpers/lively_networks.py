@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from edge_tracker.bundle.spec import ModelSpec
 from mixformerv2.geometries import NANO
@@ -49,13 +47,3 @@ def lively_network(spec: ModelSpec, seed: int = 0) -> MixFormerV2:
         # Distributions with a peak, as those of a trained network.
         network.get_parameter("box_head.layers.1.1.weight").mul_(2.5)
     return network
-
-
-def random_images(spec: ModelSpec, batch: int, seed: int = 0) -> dict[str, NDArray[np.uint8]]:
-    """`templates` (batch, 2, Ht, Wt, 3) and `search` (batch, Hs, Ws, 3), uint8 BGR."""
-    random = np.random.default_rng(seed)
-    template, search = spec.template_size_px, spec.search_size_px
-    return {
-        "templates": random.integers(0, 256, (batch, 2, template, template, 3), np.uint8),
-        "search": random.integers(0, 256, (batch, search, search, 3), np.uint8),
-    }

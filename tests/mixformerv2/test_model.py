@@ -12,7 +12,8 @@ from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.rules.normalise import normalise
 from mixformerv2.geometries import BASE, GEOMETRIES, NANO, SMALL
 from mixformerv2.model import MixFormerV2, Prediction, sincos_position_table
-from tests.helpers.lively_networks import TINY, lively_network, random_images
+from tests.helpers.lively_networks import TINY, lively_network
+from tests.helpers.random_images import random_images
 from tests.helpers.reference_network import reference_forward
 
 HALVES_TOLERANCE = 1e-5

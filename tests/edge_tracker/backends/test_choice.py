@@ -23,8 +23,8 @@ from edge_tracker.rules.boxes import box_iou
 from edge_tracker.rules.decode import decode_edges
 from edge_tracker.video.rendered_clip import render_clip
 from mixformerv2.geometries import NANO
-from tests.helpers.lively_networks import random_images
 from tests.helpers.places import REPOSITORY
+from tests.helpers.random_images import random_images
 
 BACKENDS = ("openvino", "onnxruntime")
 AGREEMENT_PX = 0.05

@@ -18,7 +18,7 @@ from edge_tracker.backends.record import Placement
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable
 from mixformerv2.geometries import NANO
-from tests.helpers.lively_networks import random_images
+from tests.helpers.random_images import random_images
 
 IDLE_S = 0.2
 

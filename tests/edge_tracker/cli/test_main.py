@@ -14,7 +14,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.cli.arguments import names_among
@@ -25,7 +24,6 @@ from edge_tracker.video import window
 from edge_tracker.video.frames import open_frames
 from edge_tracker.video.recording import frame_writer
 from tests.helpers.command_line import fails, run_as_program, usage_error
-from tests.helpers.lively_networks import TINY, lively_network
 
 BOX = "50,60.5,40,30"
 
@@ -53,11 +51,10 @@ def clip(tmp_path: Path) -> Path:
 
 
 def test_convert_prints_and_stores_the_parity(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    checkpoint, output, report = (tmp_path / name for name in ("tiny.pth.tar", "out", "p.json"))
-    torch.save({"net": lively_network(TINY).state_dict()}, checkpoint)
-    arguments = ["convert", str(checkpoint), "-o", str(output), "--precision", "fp32"]
+    output, report = tmp_path / "out", tmp_path / "p.json"
+    arguments = ["convert", str(tiny_checkpoint), "-o", str(output), "--precision", "fp32"]
     assert main([*arguments, "--json", str(report)]) == 0
     printed = capsys.readouterr()
     rows = [line.split("│")[1:-1] for line in printed.out.splitlines() if "fp32" in line]

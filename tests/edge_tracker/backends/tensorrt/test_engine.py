@@ -31,8 +31,8 @@ from edge_tracker.errors import BackendUnavailable
 from edge_tracker.video.rendered_clip import render_clip
 from mixformerv2.geometries import NANO
 from tests.helpers.fake_tensorrt import FakeMachine
-from tests.helpers.lively_networks import random_images
 from tests.helpers.places import REPOSITORY
+from tests.helpers.random_images import random_images
 
 SIDE = NANO.search_size_px
 WORK = ["copy in", "enqueue", "copy out", "copy out"]
