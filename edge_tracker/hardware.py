@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,18 +94,30 @@ def read_cpu(root: Path) -> Cpu:
 
 def usable_cores(root: Path) -> int:
     """Cores that this process may use, of which two threads count once: by its affinity mask, and
-    by /sys under `root`. All where the system does not tell.
+    by /sys under `root`; at most as many as its CPU quota (`docker --cpus`), rounded up. All where
+    the system does not tell.
     """
     if sys.platform != "linux":
         return os.cpu_count() or 1
     topology = root / "sys/devices/system/cpu"
     siblings = "topology/thread_siblings_list"
-    return len(
-        {
-            read_text(topology / f"cpu{number}" / siblings) or str(number)
-            for number in os.sched_getaffinity(0)
-        }
-    )
+    allowed = {
+        read_text(topology / f"cpu{number}" / siblings) or str(number)
+        for number in os.sched_getaffinity(0)
+    }
+    return min([len(allowed), *_cpu_quotas(root)])
+
+
+def _cpu_quotas(root: Path) -> Iterator[int]:
+    """Of the process's control group and those around it (cgroup v2), in whole CPUs."""
+    for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
+        if line.startswith("0::/"):
+            group = Path(line.removeprefix("0::/"))
+            for folder in (group, *group.parents):
+                limit = read_text(root / "sys/fs/cgroup" / folder / "cpu.max") or ""
+                quota, _, period = limit.partition(" ")
+                if quota.isdigit() and period.isdigit():
+                    yield max(1, math.ceil(int(quota) / int(period)))
 
 
 def read_nvidia(root: Path) -> Nvidia:

@@ -34,6 +34,34 @@ def test_two_threads_of_a_core_count_once(
     assert usable_cores(root) == cores
 
 
+@linux
+@pytest.mark.parametrize(
+    ("limits", "cores"),
+    [
+        ({"": "max 100000"}, 4),
+        ({"": "200000 100000"}, 2),
+        ({"": "150000 100000"}, 2),
+        ({"": "20000 100000"}, 1),
+        ({"": "900000 100000"}, 4),
+        ({"pod/app": "max 100000", "pod": "100000 100000"}, 1),
+        ({"other": "100000 100000"}, 4),
+        ({"": "100000"}, 4),
+    ],
+    ids=str,
+)
+def test_a_quota_of_the_control_group_or_one_around_it_limits_the_cores(
+    limits: dict[str, str], cores: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1, 2, 3})
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/pod/app\n")
+    for group, limit in limits.items():
+        folder = tmp_path / "sys/fs/cgroup" / group
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "cpu.max").write_text(f"{limit}\n")
+    assert usable_cores(tmp_path) == cores
+
+
 def test_elsewhere_all_cores_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
