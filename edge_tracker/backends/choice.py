@@ -78,7 +78,11 @@ def open_graphs(
             artefact = record.choose(record, bundle, precision, device)
             obstacle = record.find()
             if obstacle is not None or artefact is None:
-                reasons.append(f"{name}: {obstacle or record.absent(bundle, precision)}")
+                why_not = obstacle or record.absent(bundle, precision)
+                # To somebody who names a device, how to get another is beside the point.
+                if isinstance(why_not, Obstacle) and backend == "auto" and device is not None:
+                    why_not = why_not.reason
+                reasons.append(f"{name}: {why_not}")
                 continue
             candidates = _candidates(record, bundle, artefact, precision, placement)
             if isinstance(candidates, Obstacle):

@@ -157,6 +157,10 @@ def _first_core() -> tuple[ov.Core, int]:
     return ov.Core(), os.getpid()
 
 
+#: Names that stand for devices, and are not listed among them.
+_META_DEVICES = ("AUTO", "BATCH", "HETERO", "MULTI")
+
+
 def compile_graphs(
     bundle: Bundle,
     artefact: Artefact,
@@ -188,9 +192,14 @@ def compile_graphs(
                 OpenVinoGraph(compile_for(config), partial(compile_for, _streams(config, device)))
             )
         except Exception as error:  # a damaged model makes OpenVINO raise what it likes
+            here = core.available_devices
+            if device.isalpha() and device not in (*here, *_META_DEVICES):
+                raise BackendUnavailable(
+                    f"openvino has no device {device!r} here: choose {', '.join(here)}"
+                ) from error
             raise BackendUnavailable(
                 f"openvino refuses {bundle.path / model} on device {device!r} (here are "
-                f"{', '.join(core.available_devices)}): {_last_line(error)}"
+                f"{', '.join(here)}): {_last_line(error)}"
             ) from error
     template, search = graphs
     return template, search, device

@@ -37,9 +37,20 @@ def add_subcommand(
         epilog=f"examples:\n{examples}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_verbosity_options(parser, default=argparse.SUPPRESS)
     # Filled in by what is added to the parser afterwards.
     parser.set_defaults(run=run, usage_error=parser.error, options=parser._option_string_actions)
     return parser
+
+
+def add_verbosity_options(parser: argparse.ArgumentParser, default: object = False) -> None:
+    """Before and after a subcommand; what is not given there must not undo what is given here."""
+    for options, words in (
+        (("-q", "--quiet"), "say nothing of how far it is; results, warnings and errors stay"),
+        (("-v", "--verbose"), "say on stderr what is chosen and why"),
+        (("--debug",), "the same in detail, and where in the code a failure comes from"),
+    ):
+        parser.add_argument(*options, action="store_true", default=default, help=words)
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:

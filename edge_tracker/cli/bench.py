@@ -110,6 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     width, height = arguments.frame
     long = arguments.profile == "long"
+    _say_how_long(arguments)
     with progress_bar("benchmark") as show:
         report = benchmark(
             arguments.bundle,
@@ -140,6 +141,34 @@ def run(arguments: argparse.Namespace) -> int:
     if older is not None:
         _print_comparison(compare_reports(older, dataclasses.asdict(report)))
     return 0
+
+
+#: A fresh start of a model, of which six are measured, and its verification: roughly.
+START_S, VERIFY_S = 2, 3
+
+
+def _say_how_long(arguments: argparse.Namespace) -> None:
+    """Before the first figure comes, which is long."""
+    from edge_tracker.backends.choice import matching_artefacts
+    from edge_tracker.bundle.opening import open_bundle
+    from edge_tracker.cli.printing import note
+
+    bundle = open_bundle(arguments.bundle)
+    models = len(matching_artefacts(bundle, arguments.backend, arguments.precision))
+    models *= len(arguments.compute or (None,))
+    starts = 0 if arguments.no_cold_start else 6
+    camera_s = arguments.duration if arguments.target_fps is not None else 0.0
+    if arguments.profile == "long":
+        camera_s = LONG_CAMERA_S
+    elif arguments.iterations is not None:
+        note(f"{models} models, {arguments.iterations} updates and {starts} fresh starts of each")
+        return
+    each_s = arguments.duration + camera_s + starts * START_S + VERIFY_S
+    note(
+        f"{models} models, each {arguments.duration:g} s of updates, {camera_s:g} s of a camera and "
+        f"{starts} fresh starts: about "
+        f"{models * each_s / 60:.1f} min in all, longer where starting takes over {START_S} s"
+    )
 
 
 def _read_report(which: str, path: Path) -> Any:

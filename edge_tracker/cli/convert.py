@@ -117,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         int8 = _int8_options(arguments)
-        with progress_bar("converting") as show:
+        with progress_bar("converting", steps=True) as show:
             bundle = convert_checkpoint(
                 arguments.checkpoint,
                 arguments.output,

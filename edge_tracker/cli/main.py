@@ -7,8 +7,8 @@ import logging
 import sys
 import traceback
 import warnings
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,12 @@ from edge_tracker.cli import (
     track,
     verify,
 )
-from edge_tracker.cli.arguments import boxes_in_one, is_stdout, refuse_bad_outputs
+from edge_tracker.cli.arguments import (
+    add_verbosity_options,
+    boxes_in_one,
+    is_stdout,
+    refuse_bad_outputs,
+)
 from edge_tracker.cli.process import Stopped, ending_signals_raise, open_standard_streams
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.files.untrusted import harmless
@@ -57,13 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, unknown = make_parser().parse_known_args(words)
     if unknown:
         arguments.usage_error(_unknown_options(unknown, arguments.options))
-    if arguments.debug:
-        _log_to_stderr()
     try:
         refuse_bad_outputs(arguments)
         results_printed = any(is_stdout(value) for value in vars(arguments).values())
         with (
             warnings.catch_warnings(),
+            _talking(arguments),
             ending_signals_raise(),
             redirect_stdout(sys.stderr) if results_printed else nullcontext(),
         ):
@@ -105,13 +109,22 @@ def _unknown_options(unknown: Sequence[str], options: Iterable[str]) -> str:
     return "; ".join([f"unrecognized arguments: {' '.join(unknown)}", *near])
 
 
-def _log_to_stderr() -> None:
+@contextmanager
+def _talking(arguments: argparse.Namespace) -> Iterator[None]:
+    """As much as is asked for. Progress keeps to the logger's level too: none from ERROR on."""
     logger = logging.getLogger("edge_tracker")
-    logger.setLevel(logging.DEBUG)
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    level, handler = logger.level, logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+    if arguments.debug or arguments.verbose:
+        logger.setLevel(logging.DEBUG if arguments.debug else logging.INFO)
         logger.addHandler(handler)
+    elif arguments.quiet:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 def _show_warning(message: Warning | str, *where: object) -> None:
@@ -142,11 +155,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--debug",
-        action="store_true",
-        help="say on stderr what is done, and where in the code a failure comes from",
-    )
+    add_verbosity_options(parser)
     parser.add_argument("--version", action="version", version=f"edge-tracker {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for command in (

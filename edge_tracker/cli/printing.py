@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -172,11 +173,39 @@ def megabytes(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.1f} MB"
 
 
+def is_quiet() -> bool:
+    return not logging.getLogger("edge_tracker").isEnabledFor(logging.WARNING)
+
+
+def note(text: str) -> None:
+    """Say on stderr what goes on; nothing with --quiet."""
+    if not is_quiet():
+        sys.stderr.write(f"edge-tracker: {harmless(text)}\n")
+        sys.stderr.flush()
+
+
+def _tell_steps() -> OnProgress:
+    told = -1
+
+    def tell(done: int, total: int | None, words: str) -> None:
+        nonlocal told
+        if done != told:
+            note(f"step {done + 1} of {total}: {words}")
+        told = done
+
+    return tell
+
+
 @contextmanager
-def progress_bar(description: str) -> Iterator[OnProgress]:
-    """Give an OnProgress. It draws on stderr, and only if that is a terminal."""
-    if not sys.stderr.isatty():
+def progress_bar(description: str, *, steps: bool = False) -> Iterator[OnProgress]:
+    """Give an OnProgress. It draws on stderr, if that is a terminal; else, with `steps`, each step
+    is a line there. With --quiet it does neither.
+    """
+    if is_quiet():
         yield tell_nobody
+        return
+    if not sys.stderr.isatty():
+        yield _tell_steps() if steps else tell_nobody
         return
     from rich.console import Console
     from rich.markup import escape

@@ -252,8 +252,16 @@ def test_no_backend_at_all_lists_every_reason(
 def test_device_that_is_not_there_is_refused_with_those_that_are(
     nano_bundle: Bundle, backend: str
 ) -> None:
-    with pytest.raises(BackendUnavailable, match=r"TOASTER.*CPU"):
+    with pytest.raises(BackendUnavailable, match=rf"^{backend} has no device 'TOASTER'.*CPU$"):
         EdgeTracker(nano_bundle, backend=backend, device="TOASTER")
+
+
+def test_device_that_no_backend_has_is_answered_in_three_lines(nano_bundle: Bundle) -> None:
+    with pytest.raises(BackendUnavailable, match=r"openvino has no device 'TOASTER'") as error:
+        EdgeTracker(nano_bundle, device="TOASTER")
+    words = str(error.value).replace(str(nano_bundle.path), "")
+    assert len(words) < 3 * 100
+    assert "install" not in words.partition("openvino")[0]
 
 
 @pytest.mark.parametrize(
