@@ -165,8 +165,8 @@ def _say_how_long(arguments: argparse.Namespace) -> None:
         return
     each_s = arguments.duration + camera_s + starts * START_S + VERIFY_S
     note(
-        f"{models} models, each {arguments.duration:g} s of updates, {camera_s:g} s of a camera and "
-        f"{starts} fresh starts: about "
+        f"{models} models, each {arguments.duration:g} s of updates, {camera_s:g} s of a camera "
+        f"and {starts} fresh starts: about "
         f"{models * each_s / 60:.1f} min in all, longer where starting takes over {START_S} s"
     )
 
