@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.interleaved import median_ratio, time_in_turn
 from edge_tracker import EdgeTracker, Engine, MultiTracker, open_bundle
 from edge_tracker.measure.bench.latency import Pace
+from edge_tracker.measure.bench.several import boxes_of
 from edge_tracker.rules.boxes import Box
 from edge_tracker.video.rendered_clip import render_clip
 
@@ -29,7 +30,7 @@ _MEMORY = """
 import sys
 from edge_tracker import EdgeTracker, Engine, MultiTracker
 from edge_tracker.video.rendered_clip import render_clip
-from benchmarks.several_targets import boxes_of
+from edge_tracker.measure.bench.several import boxes_of
 bundle, backend, threads, targets = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 clip = list(render_clip(20, 640, 480))
 with Engine(bundle, backend=backend, num_threads=threads) as engine:
@@ -100,12 +101,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             end="",
         )
         print(f"ratio {memory[1] / memory[0]:.2f}")
-
-
-def boxes_of(first: Box, count: int) -> list[Box]:
-    """The first box, and others of its size beside it."""
-    x, y, w, h = first
-    return [(x + 37.0 * place - 111.0, y + 23.0 * (place % 3), w, h) for place in range(count)]
 
 
 def resident_mb(arguments: argparse.Namespace, targets: int) -> float:

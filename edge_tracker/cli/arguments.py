@@ -283,3 +283,8 @@ def int_from(least: int) -> Callable[[str], int]:
 
 
 positive_int = int_from(1)
+
+
+def positive_ints(text: str) -> tuple[int, ...]:
+    """Argument type for 1,2,4."""
+    return tuple(positive_int(part) for part in names(text))

@@ -15,6 +15,7 @@ from edge_tracker.cli.arguments import (
     add_subcommand,
     positive_float,
     positive_int,
+    positive_ints,
     width_x_height,
 )
 from edge_tracker.errors import EdgeTrackerError
@@ -85,6 +86,13 @@ def add_parser(subparsers: Subparsers) -> None:
         "says otherwise, with temperature, clocks and energy over time",
     )
     parser.add_argument(
+        "--targets",
+        type=positive_ints,
+        default=(),
+        metavar="N,N",
+        help="also track so many targets at once, such as 1,2,4,8",
+    )
+    parser.add_argument(
         "--no-cold-start", action="store_true", help="leave out the starts in fresh processes"
     )
     add_json_option(parser)
@@ -125,6 +133,7 @@ def run(arguments: argparse.Namespace) -> int:
             frame_height=height,
             target_fps=arguments.target_fps or (LONG_CAMERA_FPS if long else None),
             camera_s=LONG_CAMERA_S if long else None,
+            targets=arguments.targets,
             cold_starts=0 if arguments.no_cold_start else 3,
             on_progress=show,
         )

@@ -65,6 +65,7 @@ def measured(
         rounds=tuple(Round(ms, 50, QUIET) for ms in rounds_ms or [p50_ms] * 6),
         energy_mj=None,
         camera=None,
+        several=(),
         starts=None,
         verification=verification,
         updates_ms=(p50_ms,) * updates,

@@ -40,8 +40,10 @@ from edge_tracker.measure.bench.report import (
     Failure,
     MeasuredArtefact,
     OtherLoad,
+    SeveralTargets,
 )
 from edge_tracker.measure.bench.rounds import Subject, measure_in_turns
+from edge_tracker.measure.bench.several import measure_several
 from edge_tracker.measure.doctor import diagnose
 from edge_tracker.measure.verify import ArtefactVerification, Verification, verify
 from edge_tracker.options import OnProgress, tell_nobody
@@ -66,6 +68,7 @@ def benchmark(
     frame_height: int = 480,
     target_fps: float | None = None,
     camera_s: float | None = None,
+    targets: Sequence[int] = (),
     cold_starts: int = 3,
     on_progress: OnProgress = tell_nobody,
     clock: Clock = time.perf_counter,
@@ -76,8 +79,9 @@ def benchmark(
     backends, precisions: which artefacts, all by default. computes: a row for each of them in each
     of these types; None is what it is made for. device, num_threads, cache_dir: as for
     EdgeTracker. duration_s: seconds of updates per artefact, or their number by `iterations`.
-    target_fps: also play a camera of this rate, for `camera_s` seconds per
-    artefact if not for as long as the updates. cold_starts: fresh processes with cold and with
+    target_fps: also play a camera of this rate, for `camera_s` seconds per artefact if not for as
+    long as the updates. targets: also track so many at once, with one MultiTracker and with as many
+    EdgeTrackers. cold_starts: fresh processes with cold and with
     warm caches, each; 0 leaves them out. The frames are a rendered clip. The online template
     changes at the end of every interval, the most that a real target can cause.
 
@@ -87,7 +91,15 @@ def benchmark(
     So many parameters because each is an option of `edge-tracker bench`, or a clock of the tests.
     """
     settings = BenchSettings(
-        frame_width, frame_height, device, num_threads, duration_s, iterations, target_fps, camera_s
+        frame_width,
+        frame_height,
+        device,
+        num_threads,
+        duration_s,
+        iterations,
+        target_fps,
+        camera_s,
+        tuple(targets),
     )
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     chosen = list(product(matching_artefacts(bundle, backends, precisions), computes))
@@ -112,6 +124,7 @@ def benchmark(
             run.open(artefact, compute, tracker, StageTimer(clock), trackers)
         circumstances = run.measure()
         run.play_cameras(clock, sleep)
+        run.track_several(clock)
     run.start_afresh(cold_starts)
     return run.report(circumstances, verified, timing_overhead_us(clock))
 
@@ -136,6 +149,7 @@ class _Run:
     subjects: list[Subject] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     cameras: dict[str, CameraRun] = field(default_factory=dict)
+    several: dict[str, list[SeveralTargets]] = field(default_factory=dict)
     starts: dict[str, FreshProcesses] = field(default_factory=dict)
 
     def open(
@@ -194,6 +208,21 @@ class _Run:
             except EdgeTrackerError as error:
                 self.failures.append(Failure(f"{name}, camera", str(error)))
 
+    def track_several(self, clock: Clock) -> None:
+        """Each number of targets on each artefact, if any are wanted."""
+        for subject, targets in product(self.subjects, self.settings.targets):
+            name = subject.name
+            words = f"{targets} targets on {name}"
+            self.on_progress(len(self.several), len(self.subjects), words)
+            try:
+                measured = measure_several(
+                    subject.tracker, targets, self.pace, self.settings, clock
+                )
+            except EdgeTrackerError as error:
+                self.failures.append(Failure(f"{name}, {targets} targets", str(error)))
+            else:
+                self.several.setdefault(name, []).append(measured)
+
     def start_afresh(self, runs: int) -> None:
         """Fresh processes of each artefact, if any are wanted."""
         for subject in self.subjects if runs else ():
@@ -220,6 +249,7 @@ class _Run:
             _describe(
                 subject,
                 self.cameras.get(subject.name),
+                self.several.get(subject.name, ()),
                 self.starts.get(subject.name),
                 verified.get(subject.name),
             )
@@ -257,6 +287,7 @@ class _Run:
 def _describe(
     subject: Subject,
     camera: CameraRun | None,
+    several: Sequence[SeveralTargets],
     starts: FreshProcesses | None,
     verification: ArtefactVerification | None,
 ) -> MeasuredArtefact:
@@ -287,6 +318,7 @@ def _describe(
         rounds=tuple(subject.rounds),
         energy_mj=sum(known_w) / len(known_w) * total_ms / len(updates) if known_w else None,
         camera=camera,
+        several=tuple(several),
         starts=starts,
         verification=verification,
         updates_ms=tuple(round(update.elapsed_ms, 4) for update in updates),

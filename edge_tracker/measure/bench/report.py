@@ -19,6 +19,7 @@ class BenchSettings:
     """What was measured. `iterations`, where given, counts instead of `duration_s`; both per
     artefact. `num_threads` and `device` are None where the backend chooses. The camera, if
     there is a `target_fps`, plays for `camera_s`, or as long as the updates are measured.
+    targets: so many are tracked at once too.
 
     Raises ValueError for a number out of range, or a `camera_s` without a `target_fps`.
     """
@@ -31,6 +32,7 @@ class BenchSettings:
     iterations: int | None
     target_fps: float | None
     camera_s: float | None = None
+    targets: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.frame_width, self.frame_height) < 64:
@@ -45,6 +47,21 @@ class BenchSettings:
                 raise ValueError(f"{name} is {value}: expected a number above 0")
         if self.camera_s is not None and self.target_fps is None:
             raise ValueError("camera_s without target_fps: at how many frames per second?")
+        if any(count < 1 for count in self.targets):
+            raise ValueError(f"targets is {self.targets}: expected numbers of at least 1")
+
+
+@dataclass(frozen=True)
+class SeveralTargets:
+    """update: of `MultiTracker.update()` with so many targets. singles: of as many
+    `EdgeTracker.update()`, summed, on the same frame. ratio: median over frames of one over the
+    other.
+    """
+
+    targets: int
+    update: Distribution
+    singles: Distribution
+    ratio: float
 
 
 @dataclass(frozen=True)
@@ -84,6 +101,7 @@ class MeasuredArtefact:
     rounds: tuple[Round, ...]
     energy_mj: float | None
     camera: CameraRun | None
+    several: tuple[SeveralTargets, ...]
     starts: FreshProcesses | None
     verification: ArtefactVerification | None
     updates_ms: tuple[float, ...]

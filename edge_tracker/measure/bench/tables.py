@@ -97,6 +97,8 @@ def tables_of(report: BenchReport) -> tuple[TextTable, ...]:
         tables.append(
             TextTable("The camera's run over time: latency, ms", ("model", "at", *columns), course)
         )
+    if any(a.several for a in artefacts):
+        tables.append(_several_targets(artefacts))
     return tuple(tables)
 
 
@@ -237,4 +239,24 @@ def _course(name: str, camera: CameraRun) -> Iterator[tuple[str, ...]]:
             f"{state.gpu_mhz:.0f}" if state.gpu_mhz is not None else "-",
             f"{state.temperatures_c[hottest]:.1f} C {hottest}" if hottest is not None else "-",
             f"{state.total_power_w:.1f} W" if state.total_power_w is not None else "-",
+        )
+
+
+def _several_targets(artefacts: tuple[MeasuredArtefact, ...]) -> TextTable:
+    return TextTable(
+        "Several targets: update() of all, ms",
+        ("model", "targets", *PERCENTILES, "per target", "as single trackers", "ratio"),
+        tuple(row for a in artefacts for row in _several_rows(a)),
+    )
+
+
+def _several_rows(artefact: MeasuredArtefact) -> Iterator[tuple[str, ...]]:
+    for measured in artefact.several:
+        yield (
+            artefact.name,
+            str(measured.targets),
+            *_cells(measured.update),
+            f"{measured.update.p50 / measured.targets:.3f}",
+            f"{measured.singles.p50:.3f}",
+            f"{measured.ratio:.2f}",
         )

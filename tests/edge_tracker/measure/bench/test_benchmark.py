@@ -265,6 +265,28 @@ def test_the_long_profile_is_ten_minutes_of_a_camera(
     assert (asked["target_fps"], asked["camera_s"]) == (fps, seconds)
 
 
+def test_several_targets_are_compared_with_as_many_trackers(fake: FakeBench) -> None:
+    """A run of the fake takes as long for any number of targets."""
+    fake.add("fast", constant(4.0))
+    report = fake.run(iterations=20, targets=(1, 4))
+    (artefact,) = report.artefacts
+    one, four = artefact.several
+    assert (one.targets, four.targets) == (1, 4)
+    assert four.update.count == four.singles.count == 20
+    assert (one.update.p50, one.singles.p50, one.ratio) == pytest.approx((4.0, 4.0, 1.0))
+    assert (four.update.p50, four.singles.p50, four.ratio) == pytest.approx((4.0, 16.0, 0.25))
+    (table,) = [table for table in tables_of(report) if table.title.startswith("Several")]
+    assert table.rows[1][-3:] == ("1.000", "16.000", "0.25")
+    assert "Several targets" in bench_page(report)
+
+
+def test_seconds_of_several_targets_are_of_both(fake: FakeBench) -> None:
+    fake.add("fast", constant(4.0))
+    (artefact,) = fake.run(iterations=None, duration_s=1.0, targets=(4,)).artefacts
+    (several,) = artefact.several
+    assert several.update.count == pytest.approx(1000 / (4 + 16), abs=2)
+
+
 def test_an_unverified_artefact_is_measured_but_not_recommended(fake: FakeBench) -> None:
     fake.add("fast", constant(4.0))
     fake.add("slow", constant(9.0))
@@ -283,6 +305,7 @@ def test_an_unverified_artefact_is_measured_but_not_recommended(fake: FakeBench)
         {"duration_s": float("nan")},
         {"target_fps": -1.0},
         {"camera_s": 0.0},
+        {"targets": (2, 0)},
     ],
 )
 def test_bad_settings_are_refused(wrong: Mapping[str, Any]) -> None:
@@ -354,7 +377,9 @@ def test_the_library_function_has_the_commands_name() -> None:
     assert edge_tracker.benchmark is benchmark
 
 
-@pytest.mark.parametrize("wrong", [["--frame", "640"], ["--target-fps", "0"], ["--duration", "x"]])
+@pytest.mark.parametrize(
+    "wrong", [["--frame", "640"], ["--target-fps", "0"], ["--duration", "x"], ["--targets", "0"]]
+)
 def test_wrong_usage(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_status:
         main(["bench", "bundle", *wrong])
