@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-device test-fast coverage fuzz lint format bench clean
+.PHONY: demo docs test test-device test-fast coverage fuzz lint format bench clean
 
 demo: $(VENV)/.convert
 	$(BIN)/edge-tracker demo
@@ -40,6 +40,10 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The site: build/site/index.html. A broken link or a page that no menu names is an error.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(VENV)/.convert
 	$(BIN)/python -m benchmarks.cached_search

@@ -50,7 +50,14 @@ CONVERTING = {
     "trained_bundle",
     "trained_or_lively_bundle",
 }
-SLOW_FOLDERS = ("benchmarks", "calibration", "converters", "distillation/training", "examples")
+SLOW_FOLDERS = (
+    "benchmarks",
+    "calibration",
+    "converters",
+    "distillation/training",
+    "docs",
+    "examples",
+)
 SLOW_FILES = ("test_cluster.py", "test_packaging.py", "test_checkpoint_accuracy.py", "test_ship.py")
 
 
