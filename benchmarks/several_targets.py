@@ -2,8 +2,11 @@
 
 Both on one machine, the same frames and boxes; the online template changes at the end of every
 interval. Also how far their boxes are apart, and what targets add to the memory of a process.
+With --graphs, instead, the search graph alone: what a target costs in runs of 1 to 16, for each
+precision in the bundle and each type of arithmetic asked for, in turn.
 
     python -m benchmarks.several_targets BUNDLE [--targets 8] [--threads 2] [--rounds 100]
+    python -m benchmarks.several_targets BUNDLE --graphs [--compute f32,bf16] [--rounds 100]
 """
 
 from __future__ import annotations
@@ -12,19 +15,27 @@ import argparse
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.interleaved import median_ratio, time_in_turn
-from edge_tracker import EdgeTracker, Engine, MultiTracker, open_bundle
+from edge_tracker import BackendUnavailable, Bundle, EdgeTracker, Engine, MultiTracker, open_bundle
+from edge_tracker.backends.choice import matching_artefacts, open_graphs
+from edge_tracker.backends.graph import Graphs
+from edge_tracker.backends.record import row_name
+from edge_tracker.bundle.contract import CONTRACT
 from edge_tracker.measure.bench.latency import Pace
 from edge_tracker.measure.bench.several import boxes_of
 from edge_tracker.rules.boxes import Box
 from edge_tracker.video.rendered_clip import render_clip
 
+#: Targets in one run of the search graph.
+COUNTS = (1, 2, 4, 8, 16)
 #: Megabytes of the process in memory after some updates of so many targets.
 _MEMORY = """
 import sys
@@ -55,9 +66,66 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--targets", type=int, default=8)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--graphs", action="store_true")
+    parser.add_argument("--compute", type=lambda text: text.split(","), default=[None])
     arguments = parser.parse_args(argv)
 
     bundle = open_bundle(arguments.bundle)
+    if arguments.graphs:
+        print_cost_per_target(bundle, arguments)
+    else:
+        compare_trackers(bundle, arguments)
+
+
+def print_cost_per_target(bundle: Bundle, arguments: argparse.Namespace) -> None:
+    calls: dict[str, Callable[[], object]] = {}
+    names = []
+    with ExitStack() as opened:
+        artefacts = matching_artefacts(bundle, [arguments.backend], None)
+        for artefact, compute in product(artefacts, arguments.compute):
+            name = row_name(artefact, compute)
+            try:
+                graphs = open_graphs(
+                    bundle,
+                    backend=arguments.backend,
+                    precision=artefact.precision,
+                    num_threads=arguments.threads,
+                    compute=compute,
+                )
+            except BackendUnavailable as error:
+                print(f"{name} is left out: {error}")
+                continue
+            opened.callback(graphs.close)
+            names.append(name)
+            for count in COUNTS:
+                if graphs.search.most_targets is None or count <= graphs.search.most_targets:
+                    calls[f"{name} {count}"] = search_call(bundle, graphs, count)
+        times_ms = time_in_turn(calls, arguments.rounds)
+    print(f"ms a target, median of {arguments.rounds} in turn, {arguments.threads} threads")
+    print(f"{'targets in a run':24}" + "".join(f"{count:8}" for count in COUNTS))
+    for name in names:
+        cells = [
+            f"{statistics.median(times_ms[key]) / count:8.2f}" if key in times_ms else f"{'-':>8}"
+            for count in COUNTS
+            for key in [f"{name} {count}"]
+        ]
+        print(f"{name:24}" + "".join(cells))
+
+
+def search_call(bundle: Bundle, graphs: Graphs, count: int) -> Callable[[], object]:
+    """A run of the search graph with so many targets of noise."""
+    random = np.random.default_rng(0)
+    images = {
+        tensor.name: random.integers(0, 256, tensor.shape(bundle.spec, count), np.uint8)
+        for graph in CONTRACT.values()
+        for tensor in graph.inputs
+        if tensor.dtype == "uint8"
+    }
+    template_kv = graphs.template.run({"templates": images["templates"]})["template_kv"]
+    return lambda: graphs.search.run({"search": images["search"], "template_kv": template_kv})
+
+
+def compare_trackers(bundle: Bundle, arguments: argparse.Namespace) -> None:
     options = replace(bundle.tracker_defaults, update_score=0.0)
     clip = list(render_clip(24, 640, 480))
     pace = Pace([frame.image for frame in clip], clip[0].box)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cached_search, camera_pace, core_distance, int8
+from benchmarks import cached_search, camera_pace, core_distance, int8, several_targets
 from benchmarks.core_distance import Second, compile_ping_pong, summary_lines
 from benchmarks.interleaved import median_difference, median_ratio, time_in_turn
 from edge_tracker.bundle.opening import Bundle
@@ -51,6 +51,19 @@ def test_int8_prints_its_three_ratios(capsys: pytest.CaptureFixture[str]) -> Non
         "PyTorch, whole network / update()",
     ):
         assert ratio in printed
+
+
+def test_several_targets_prints_what_a_target_costs_in_each_precision(
+    nano_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--graphs", "--backend", "onnxruntime", "--rounds", "2", "--threads", "1"]
+    several_targets.main([str(nano_bundle.path), *options, "--compute", "f32,f16"])
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line for line in lines if line.startswith("onnx/")]
+    refused = [line for line in rows if "is left out" in line]
+    measured = [line.split()[-5:] for line in rows if line not in refused]
+    assert (len(refused), len(measured)) == (2, 2), "each model computes in its own type alone"
+    assert all(float(cell) > 0 for row in measured for cell in row)
 
 
 def test_camera_pace_prints_what_a_frame_costs(
