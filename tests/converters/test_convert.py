@@ -107,6 +107,14 @@ def test_a_program_that_knows_only_openvino_opens_every_ir(
     assert done.returncode == 0, done.stderr
 
 
+def test_each_attention_is_one_operation_in_the_ir(nano_bundle: Bundle) -> None:
+    # The template graph's last block gives keys and values alone.
+    expected = {"search": nano_bundle.spec.depth, "template": nano_bundle.spec.depth - 1}
+    for name, count in expected.items():
+        text = (nano_bundle.path / f"openvino/fp32/{name}.xml").read_text()
+        assert text.count('type="ScaledDotProductAttention"') == count
+
+
 def test_an_archive_of_a_bundle_holds_weights_once_and_unpacks_to_links(
     nano_bundle: Bundle, tmp_path: Path
 ) -> None:
