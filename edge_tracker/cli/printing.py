@@ -44,7 +44,11 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for index, column in enumerate(columns):
         numeric = all(row[index][:1].isdigit() for row in rows)
         table.add_column(
-            Text(harmless(column)), justify="right" if numeric else "left", overflow="fold"
+            Text(harmless(column)),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            # The names of a list stay whole in a narrow terminal.
+            no_wrap=index == 0 and not any(columns),
         )
     for row in rows:
         table.add_row(*(Text(harmless(cell)) for cell in row))

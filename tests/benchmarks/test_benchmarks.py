@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cached_search, camera_pace, core_distance, int8, several_targets
+from benchmarks import cached_search, camera_pace, core_distance, int8, several_targets, wear
 from benchmarks.core_distance import Second, compile_ping_pong, summary_lines
 from benchmarks.interleaved import median_difference, median_ratio, time_in_turn
 from edge_tracker.bundle.opening import Bundle
@@ -146,3 +146,14 @@ def test_core_distance_without_seconds_or_a_compiler_says_what_it_needs(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SystemExit, match=r"no C compiler .* apt install gcc"):
         core_distance.main(["no.bundle"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux")
+def test_wear_names_what_is_not_as_it_should_be(
+    nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(wear.PARTS, "full", lambda *_: False)
+    assert wear.main([str(nano_bundle.path), "--only", "threads"]) == 0
+    assert "eight threads: 8 ended, boxes equal" in capsys.readouterr().out
+    assert wear.main([str(nano_bundle.path), "--only", "full"]) == 1
+    assert "not as it should be: full" in capsys.readouterr().out

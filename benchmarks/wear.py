@@ -1,0 +1,235 @@
+"""A bundle under wear: updates for long, trackers in threads, commands side by side, full disks, a
+camera that fails, a clock that jumps.
+
+python -m benchmarks.wear BUNDLE [--only updates,threads,twice,full,camera,clock] [--seconds S]
+
+Full disks are files that may grow no further (RLIMIT_FSIZE), so that no disk has to be filled;
+Linux only. Ends with status 1 if anything was not as it should be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+
+from edge_tracker import EdgeTracker
+from edge_tracker.video.recording import frame_writer
+from edge_tracker.video.rendered_clip import render_clip
+
+BOX = "100,80,60,60"
+FRAMES = 40
+#: Bytes after which nothing more can be written.
+DISK_BYTES = (0, 100, 3_000, 30_000, 300_000)
+
+
+def state() -> tuple[int, int, int]:
+    """Resident memory in MB, threads, and open files of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    facts = dict(line.split(":", 1) for line in lines)
+    memory_mb = int(facts["VmRSS"].split()[0]) // 1024
+    return memory_mb, int(facts["Threads"]), len(os.listdir("/proc/self/fd"))
+
+
+def updates(bundle: Path, folder: Path, seconds: float) -> bool:
+    """After a warm-up, nothing grows: a tenth of the time, then to the end."""
+    flat = True
+    frames = [frame.image for frame in render_clip(FRAMES, 320, 240)]
+    for backend in ("openvino", "onnxruntime"):
+        with EdgeTracker(bundle, backend=backend, num_threads=1) as tracker:
+            tracker.init(frames[0], (100, 80, 60, 60))
+            started_s, count, early = time.monotonic(), 0, None
+            while (passed_s := time.monotonic() - started_s) < seconds / 2:
+                tracker.update(frames[count % FRAMES])
+                count += 1
+                if early is None and passed_s > seconds / 20:
+                    early = (count, state())
+            print(f"{backend}: updates, (MB, threads, files): {early}, then {(count, state())}")
+            assert early is not None
+            grown_mb = state()[0] - early[1][0]
+            flat &= grown_mb <= 5 and state()[1:] == early[1][1:]
+    return flat
+
+
+def threads(bundle: Path, folder: Path, seconds: float) -> bool:
+    """Eight, each with its own tracker, find the same boxes."""
+    frames = [frame.image for frame in render_clip(FRAMES, 320, 240)]
+    boxes: dict[int, list[tuple[float, ...]]] = {}
+
+    def follow(number: int) -> None:
+        with EdgeTracker(bundle, num_threads=1) as tracker:
+            tracker.init(frames[0], (100, 80, 60, 60))
+            boxes[number] = [tracker.update(frame).box for frame in frames]
+
+    followers = [threading.Thread(target=follow, args=(number,)) for number in range(8)]
+    for follower in followers:
+        follower.start()
+    for follower in followers:
+        follower.join()
+    equal = len(boxes) == 8 and all(found == boxes[0] for found in boxes.values())
+    print(f"eight threads: {len(boxes)} ended, boxes {'equal' if equal else 'NOT equal'}")
+    return equal
+
+
+def commands(bundle: Path, folder: Path, clip: Path) -> dict[str, list[str]]:
+    """Each command that reads a bundle, writing all that it can into a folder."""
+    outputs = {suffix: str(folder / f"out.{suffix}") for suffix in ("json", "csv", "html", "mp4")}
+    json = ["--json", outputs["json"]]
+    few = ["--iterations", "20", "--no-cold-start", "--precision", "fp32"]
+    track = ["track", str(bundle), str(clip), "--box", BOX, "--csv", outputs["csv"]]
+    return {
+        "inspect": ["inspect", str(bundle), *json],
+        "doctor": ["doctor", str(bundle), *json],
+        "verify": ["verify", str(bundle), *json],
+        "bench": ["bench", str(bundle), *few, *json, "--html", outputs["html"]],
+        "track": [*track, "--save", outputs["mp4"], *json],
+    }
+
+
+def started(
+    words: list[str], cache: Path, most_bytes: int | None = None, prelude: str = ""
+) -> subprocess.Popen[str]:
+    """The command in a process of its own. most_bytes: no file of it may grow beyond."""
+
+    def limit() -> None:
+        if most_bytes is not None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+
+    program = f"{prelude}\nimport sys\nfrom edge_tracker.cli.main import main\nsys.exit(main())"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "XDG_CACHE_HOME": str(cache), "PYTHONDONTWRITEBYTECODE": "1"},
+        preexec_fn=limit,
+    )
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, warned = process.communicate(timeout=300)
+    return process.returncode, warned.strip().rpartition("\n")[2][:150]
+
+
+def twice(bundle: Path, folder: Path, seconds: float) -> bool:
+    """Two processes of each command at once, from a cold cache, the same outputs."""
+    clip, right = write_clip(folder / "clip.mp4"), True
+    for name, words in commands(bundle, folder, clip).items():
+        both = [started(words, folder / f"cache_{name}") for _ in range(2)]
+        results = [ended(process) for process in both]
+        right &= all(status == 0 for status, _ in results)
+        print(f"two of {name}: {results}")
+    return right
+
+
+def full(bundle: Path, folder: Path, seconds: float) -> bool:
+    """At each size: success, or status 1 in a line; an old output is whole and alone."""
+    clip, right = write_clip(folder / "clip.mp4"), True
+    for most_bytes in DISK_BYTES:
+        place = folder / f"full_{most_bytes}"
+        place.mkdir()
+        for name, words in commands(bundle, place, clip).items():
+            outputs = [Path(word) for word in words if word.startswith(str(place / "out."))]
+            for output in outputs:
+                output.write_text("old")
+            status, line = ended(started(words, place / "cache", most_bytes))
+            left = {path.name for path in place.iterdir()} - {"cache"}
+            old = [output.name for output in outputs if output.read_bytes() == b"old"]
+            as_it_should = (
+                status in (0, 1)
+                and left == {output.name for output in outputs}
+                and (status == 1) == line.startswith("edge-tracker: error")
+                and (status == 1 or not old)
+            )
+            right &= as_it_should
+            print(f"{name}, {most_bytes} bytes: {status} {line!r}, old: {', '.join(old)}"
+                  f"{'' if as_it_should else f' WRONG, left: {sorted(left)}'}")  # fmt: skip
+            for output in outputs:
+                output.unlink()
+    return right
+
+
+def camera(bundle: Path, folder: Path, seconds: float) -> bool:
+    """A pipe of JPEGs that stalls for 3 s, changes size, and ends within a frame."""
+    pipe, rows = folder / "camera.mjpeg", folder / "rows.csv"
+    os.mkfifo(pipe)
+    words = ["track", str(bundle), str(pipe), "--box", BOX, "--csv", str(rows)]
+    process = started(words, folder / "cache")
+    with pipe.open("wb", buffering=0) as stream:
+        for index, frame in enumerate(render_clip(3 * FRAMES, 320, 240)):
+            small = index >= 2 * FRAMES
+            image = cv2.resize(frame.image, (240, 180)) if small else frame.image
+            jpeg = cv2.imencode(".jpg", image)[1].tobytes()
+            if index == FRAMES:
+                time.sleep(3)
+            last = index == 3 * FRAMES - 1
+            try:
+                stream.write(jpeg[: len(jpeg) // 2] if last else jpeg)
+            except BrokenPipeError:
+                print(f"camera: the reader left at frame {index}")
+                break
+    status, line = ended(process)
+    count = len(rows.read_text().splitlines()) - 1 if rows.exists() else 0
+    print(f"camera: {status} {line!r}, {count} rows of {3 * FRAMES} frames")
+    return status == 0 and count >= 2 * FRAMES
+
+
+def clock(bundle: Path, folder: Path, seconds: float) -> bool:
+    """The time of day goes back by an hour at each look: the same boxes."""
+    jumps = (
+        "import itertools, time\n"
+        "back = itertools.count(time.time(), -3600.0)\n"
+        "time.time = lambda: next(back)"
+    )
+    clip, written = write_clip(folder / "clip.mp4"), []
+    for prelude in ("", jumps):
+        place = Path(tempfile.mkdtemp(dir=folder))
+        words = commands(bundle, place, clip)["track"]
+        status = ended(started(words, place / "cache", prelude=prelude))[0]
+        written.append((status, (place / "out.csv").read_text()))
+    print(f"clock: {[status for status, _ in written]}, equal: {written[0] == written[1]}")
+    return written[0] == written[1] and written[0][0] == 0
+
+
+def write_clip(path: Path) -> Path:
+    with frame_writer(path, 25, 320, 240) as write:
+        for frame in render_clip(FRAMES, 320, 240):
+            write(frame.image)
+    return path
+
+
+PARTS: dict[str, Callable[[Path, Path, float], bool]] = {
+    part.__name__: part for part in (updates, threads, twice, full, camera, clock)
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--only", default=",".join(PARTS), metavar="PARTS")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of updates, both backends")
+    arguments = parser.parse_args(argv)
+    wrong = []
+    for name in arguments.only.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            begun_s = time.monotonic()
+            if not PARTS[name](arguments.bundle.resolve(), Path(folder), arguments.seconds):
+                wrong.append(name)
+            print(f"== {name}: {time.monotonic() - begun_s:.0f} s", flush=True)
+    print(f"not as it should be: {', '.join(wrong) or 'nothing'}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
