@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo docs test test-device test-fast coverage fuzz lint format bench clean
+.PHONY: demo docs docs-test test test-device test-fast coverage fuzz lint format bench clean
 
 demo: $(VENV)/.convert
 	$(BIN)/edge-tracker demo
@@ -14,6 +14,10 @@ test: $(VENV)/.dev
 # What converts and trains nothing.
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow"
+
+# Each command and program of README and docs: run, taken apart, or listed with why not.
+docs-test: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/test_docs.py tests/examples
 
 # What runs without PyTorch, in an environment without it. BUNDLE is one converted elsewhere, for the
 # tests that need a network; DEVICE_EXTRAS is what the device tracks with.

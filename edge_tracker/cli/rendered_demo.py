@@ -46,12 +46,15 @@ class Outcome:
 
 def run(output: Path, frames: int, backend: str) -> None:
     """Write the bundle, the clip, the tracked clip, a strip of its frames and the boxes into the
-    folder `output`, and print how well and how fast it tracked.
+    folder `output`, and print how well and how fast it tracked. KeyboardInterrupt while tracking
+    keeps what there is, prints nothing, and is raised.
     """
     output.mkdir(parents=True, exist_ok=True)
     bundle = convert(CHECKPOINT, output / "bundle")
     truth = render(output / "clip.mp4", frames)
     outcome = track(bundle, truth, output, backend)
+    if outcome.summary.interrupted:
+        raise KeyboardInterrupt
     report(bundle, outcome)
     x, y, w, h = (round(value) for value in truth[0])
     print(f"""

@@ -9,12 +9,15 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from edge_tracker import open_bundle
+from edge_tracker.cli import rendered_demo
 from edge_tracker.cli.arguments import box_xywh
+from edge_tracker.cli.main import main
 from edge_tracker.cli.rendered_demo import FILMSTRIP_CELL_PX
 from edge_tracker.installing import install_command
 from edge_tracker.rules.boxes import box_iou
@@ -36,7 +39,7 @@ class Run:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(needs_conversion: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("demo")
     output = folder / "demo_output"
     done = subprocess.run(
@@ -119,3 +122,16 @@ def test_a_missing_package_is_named_with_the_remedy(tmp_path: Path) -> None:
 
 def test_a_clip_of_one_frame_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--frames: '1' is not" in usage_error(capsys, "demo", "--frames", "1")
+
+
+def test_figures_of_a_demo_that_was_interrupted_are_not_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = SimpleNamespace(interrupted=True)
+    outcome = SimpleNamespace(summary=summary)
+    monkeypatch.setattr(rendered_demo, "convert", lambda *_: None)
+    monkeypatch.setattr(rendered_demo, "render", lambda *_: [])
+    monkeypatch.setattr(rendered_demo, "track", lambda *_: outcome)
+    assert main(["demo", "-o", str(tmp_path / "out")]) == 130
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "edge-tracker: interrupted\n")

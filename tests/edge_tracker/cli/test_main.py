@@ -72,6 +72,7 @@ def test_convert_prints_and_stores_the_parity(
         assert edge_kl == pytest.approx(artefact["parity"]["edge_kl"], rel=0.06)
 
 
+@pytest.mark.usefixtures("needs_conversion")
 def test_convert_names_a_bad_checkpoint_and_keeps_the_old_bundle(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +96,7 @@ def test_convert_names_unknown_formats_and_precisions(
     assert "has an empty name" in usage_error(capsys, *arguments, "--to", "onnx,")
 
 
+@pytest.mark.usefixtures("needs_conversion")
 @pytest.mark.parametrize("package", ["torch", "onnx"])
 def test_convert_without_its_packages_says_what_to_install(package: str) -> None:
     prelude = f"sys.modules[{package!r}] = None"
