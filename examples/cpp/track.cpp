@@ -25,7 +25,9 @@ void print(long frame, const edge_tracker::Result& result) {
 
 void track(const std::string& bundle, const std::string& video, const cv::Rect2d& box,
            int threads) {
-  cv::VideoCapture source(video);
+  // FFmpeg would take images too, and decodes a JPEG to other pixels than OpenCV's own reader.
+  const bool images = video.find('%') != std::string::npos;
+  cv::VideoCapture source(video, images ? cv::CAP_IMAGES : cv::CAP_ANY);
   cv::Mat frame;
   if (!source.read(frame)) throw std::runtime_error(video + " cannot be read as a video");
   edge_tracker::Tracker tracker(bundle, threads);
