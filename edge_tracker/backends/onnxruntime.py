@@ -8,9 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edge_tracker.backends.graph import Arrays, refuse_after_fork
 from edge_tracker.backends.record import Backend, Placement, missing_package
 from edge_tracker.bundle.contract import GRAPHS, ON_DEVICE
@@ -22,9 +19,10 @@ from edge_tracker.hardware import usable_cores
 
 if TYPE_CHECKING:
     import onnxruntime as ort
+    from numpy.typing import NDArray
 
-
-DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+#: ONNX Runtime's names of what stays on the device, and NumPy's.
+DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16"}
 
 
 class OrtGraph:
@@ -63,6 +61,8 @@ class OrtGraph:
         return outputs
 
     def reserve(self, targets: int) -> NDArray[Any]:
+        import numpy as np  # not above: listing the backends, as --help does, loads nothing
+
         ((row_shape, dtype),) = self._on_device.values()
         return np.zeros((targets, *row_shape), dtype)
 

@@ -12,9 +12,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edge_tracker.backends.compile_cache import cache_folder, load_kept, store_kept
 from edge_tracker.backends.graph import Arrays, refuse_after_fork
 from edge_tracker.backends.record import Backend, Placement, missing_package
@@ -26,6 +23,7 @@ from edge_tracker.hardware import usable_cores
 
 if TYPE_CHECKING:
     import openvino as ov
+    from numpy.typing import NDArray
 
 _log = logging.getLogger(__name__)
 
@@ -61,6 +59,8 @@ class OpenVinoGraph:
         return self.start(inputs)()
 
     def start(self, inputs: Arrays, into: NDArray[Any] | None = None) -> Callable[[], Arrays]:
+        import numpy as np  # not above: listing the backends, as --help does, loads nothing
+
         refuse_after_fork(self._process)
         targets = len(next(iter(inputs.values())))
         requests = self._requests(targets)
@@ -93,6 +93,8 @@ class OpenVinoGraph:
         return finished
 
     def reserve(self, targets: int) -> NDArray[Any]:
+        import numpy as np
+
         ((row_shape, dtype),) = (self._outputs[name] for name in ON_DEVICE)
         return np.zeros((targets, *row_shape), dtype)
 

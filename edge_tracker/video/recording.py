@@ -62,6 +62,7 @@ def _video_writer(target: Path, fps: float, width_px: int, height_px: int) -> It
         fourcc = cv2.VideoWriter.fourcc(*codec)
         writer = cv2.VideoWriter(name, fourcc, storable_rate(fps), (width_px, height_px))
         if not writer.isOpened():
+            _refuse_full_disk(temporary, target)
             raise VideoError(
                 f"video {target} cannot be encoded ({width_px}x{height_px} px, {fps} fps): this "
                 f"OpenCV has no encoder of {codec}, or not for this size; save images instead, "
@@ -81,15 +82,37 @@ def _video_writer(target: Path, fps: float, width_px: int, height_px: int) -> It
             yield write
         finally:
             writer.release()
-        # OpenCV reports no failed write: a full disk shows only in what can be read back.
-        written = cv2.VideoCapture(name)
-        num_readable = int(written.get(cv2.CAP_PROP_FRAME_COUNT)) if written.isOpened() else 0
-        written.release()
+        num_readable = _count_readable(name, num_written)
         if num_readable != num_written:
+            _refuse_full_disk(temporary, target)
             raise VideoError(
                 f"video {target} is not complete: {num_readable} of {num_written} frames were "
-                "stored, the disk is probably full"
+                "stored, the disk was probably full"
             )
+
+
+def _count_readable(name: str, num_written: int) -> int:
+    """As announced, if the last of these frames can be read.
+
+    OpenCV reports no failed write, and where the disk was full in the middle, a header may still
+    have been filled in at the end.
+    """
+    video = cv2.VideoCapture(name)
+    num_announced = int(video.get(cv2.CAP_PROP_FRAME_COUNT)) if video.isOpened() else 0
+    video.set(cv2.CAP_PROP_POS_FRAMES, num_written - 1)
+    has_last = num_written == 0 or video.grab()
+    video.release()
+    return num_announced if has_last else min(num_announced, num_written - 1)
+
+
+def _refuse_full_disk(temporary: Path, target: Path) -> None:
+    """OpenCV does not say why it could not write; the system does, if we try."""
+    try:
+        with temporary.open("ab") as file:
+            file.write(bytes(1 << 20))
+            os.fsync(file)
+    except OSError as error:
+        raise VideoError(f"video {target} cannot be written: {error.strerror}") from error
 
 
 def storable_rate(fps: float) -> float:
@@ -118,7 +141,10 @@ def _image_writer(pattern: Path) -> Iterator[WriteFrame]:
         )
     real = Path(os.path.realpath(folder))
     temporary = real.with_name(f".{uuid.uuid4().hex[:12]}.part")
-    temporary.mkdir()
+    try:
+        temporary.mkdir()
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
     num_written = 0
 
     def write(frame: Image) -> None:

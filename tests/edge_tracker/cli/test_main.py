@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -241,8 +240,8 @@ def test_an_unreadable_video_is_one_line_without_opencvs_own(bundle: Path, tmp_p
 def test_ctrl_c_exits_with_130_and_keeps_what_was_tracked(bundle: Path, clip: Path) -> None:
     prelude = (
         "import signal\n"
-        "from edge_tracker.tracker import EdgeTracker\n"
-        "EdgeTracker.update = lambda tracker, frame: signal.raise_signal(signal.SIGINT)\n"
+        "from edge_tracker.tracker import MultiTracker\n"
+        "MultiTracker.update = lambda tracker, frame: signal.raise_signal(signal.SIGINT)\n"
     )
     save = clip.with_name("out.mp4")
     finished = run_as_program(
@@ -521,18 +520,12 @@ def test_help_loads_nothing_heavy() -> None:
 def test_a_full_disk_is_named(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import resource
+    from tests.helpers.full_disk import full_after
 
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     target = tmp_path / "manifest.json"
     capsys.readouterr()
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-    try:
+    with full_after(100):
         status = main(["inspect", str(bundle), "--json", str(target)])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
     assert status == 1
     assert capsys.readouterr().err == f"edge-tracker: error: {target}: File too large\n"
     assert os.listdir(tmp_path) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -173,23 +172,6 @@ def test_a_failure_leaves_the_old_video_and_nothing_else(tmp_path: Path) -> None
         interrupted()
     assert video.read_bytes() == before
     assert os.listdir(tmp_path) == ["clip.mp4"]
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="limits file sizes by setrlimit")
-def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    import resource
-
-    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
-    try:
-        with pytest.raises(VideoError, match=r"out\.mp4 is not complete: 0 of 8 frames.*full"):
-            write_video(tmp_path / "out.mp4", [noise] * 8)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, handler)
-    assert os.listdir(tmp_path) == []
 
 
 def test_unusable_targets_are_refused_before_any_work(tmp_path: Path) -> None:

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from edge_tracker.errors import VideoError
 from edge_tracker.video.frames import open_frames
 from edge_tracker.video.recording import CODECS, frame_writer, storable_rate
 
 
 def write(target: Path, count: int = 5, fps: float = 25.0) -> Path:
-    with frame_writer(target, fps, 64, 48) as write:
-        for index in range(count):
-            write(np.full((48, 64, 3), 10 * (index + 1), np.uint8))
+    """Frames whose brightness tells their index."""
+    grey = [np.full((48, 64, 3), 10 * (index + 1), np.uint8) for index in range(count)]
+    return write_frames(target, grey, fps)
+
+
+def write_frames(target: Path, frames: list[np.ndarray], fps: float = 25.0) -> Path:
+    height_px, width_px = frames[0].shape[:2]
+    with frame_writer(target, fps, width_px, height_px) as write:
+        for frame in frames:
+            write(frame)
     return target
 
 
@@ -61,6 +70,33 @@ def test_a_failure_leaves_no_images(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         fail()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits file sizes by setrlimit")
+@pytest.mark.parametrize("most_bytes", [0, 100, 30_000])
+@pytest.mark.parametrize("name", [*(f"out{suffix}" for suffix in CODECS), "out/%d.png"])
+def test_a_full_disk_is_named_as_such_and_leaves_nothing(
+    tmp_path: Path, name: str, most_bytes: int
+) -> None:
+    """Whether OpenCV notices when it opens the file, when it closes it, or never."""
+    from tests.helpers.full_disk import full_after
+
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8)
+    target = tmp_path / name
+    with full_after(most_bytes), pytest.raises((VideoError, OSError)) as raised:
+        write_frames(target, [noise] * 20)
+    assert "File too large" in str(raised.value)
+    assert str(target.with_name("0.png") if "%" in name else target) in str(raised.value)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_missing_encoder_is_not_taken_for_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CODECS, ".mp4", "ABCD")
+    with pytest.raises(VideoError, match=r"clip\.mp4 cannot be encoded .*no encoder of ABCD"):
+        write(tmp_path / "clip.mp4")
     assert os.listdir(tmp_path) == []
 
 
