@@ -3,7 +3,8 @@
     python examples/track_webcam.py BUNDLE            camera 0
     python examples/track_webcam.py BUNDLE clip.mp4
 
-Space or Enter freezes a camera for drawing, Enter accepts the box, q or Esc ends. Windows need
+Space or Enter freezes a camera for drawing, Enter accepts the box. Then space pauses, d lets you
+draw the target again, q or Esc ends; a video's last frame stays until a key. Windows need
 `opencv-python` in place of `opencv-python-headless`.
 """
 
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from edge_tracker import EdgeTracker, EdgeTrackerError
 from edge_tracker.video.draw import annotate
 from edge_tracker.video.frames import open_frames
-from edge_tracker.video.window import choose_box, require_display, show
+from edge_tracker.video.window import Viewer, choose_box, require_display
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             source, box = choose_box(source)
             frames = iter(source)
             tracker.init(next(frames), box)
+            viewer = Viewer(source)
             for frame in frames:
                 result = tracker.update(frame)
                 drawn = annotate(
@@ -41,8 +43,14 @@ def main(argv: Sequence[str] | None = None) -> None:
                     found=result.found,
                     edge_std_px=result.edge_std_px,
                 )
-                if not show(drawn):
+                box_again = viewer.show(drawn, frame)
+                if viewer.stopped:
                     break
+                if box_again is not None:
+                    tracker.init(frame, box_again)
+            else:
+                if not source.live:
+                    viewer.keep_last()
     except EdgeTrackerError as error:
         parser.exit(1, f"{error}\n")
 

@@ -6,7 +6,7 @@ The clip is rendered, so the true box of every frame is known.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +110,7 @@ def track(bundle: Bundle, truth: Sequence[Box], output: Path, backend: str) -> O
         progress_bar("tracking") as show,
     ):
 
-        def on_frame(index: int, frame: Image, results: Results) -> bool:
+        def on_frame(index: int, frame: Image, results: Results) -> Mapping[int, Box]:
             result = results[1]
             iou = box_iou(result.box, truth[index])
             marked = mark_truth(frame, truth[index])
@@ -122,7 +122,7 @@ def track(bundle: Bundle, truth: Sequence[Box], output: Path, backend: str) -> O
             if index:
                 ious.append(iou)
             show(index + 1, len(truth), f"IoU {iou:.2f}")
-            return True
+            return {}
 
         summary = track_video(
             tracker, clip, [truth[0]], csv_path=output / "boxes.csv", on_frame=on_frame

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from edge_tracker.cli.arguments import (
 
 if TYPE_CHECKING:
     from edge_tracker.backends.graph import BackendChoice
+    from edge_tracker.rules.boxes import Box
     from edge_tracker.rules.crop import Image
     from edge_tracker.video.track import Results, TrackSummary
 
@@ -64,7 +65,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--show",
         action="store_true",
-        help="watch in a window (q or Esc stops); without --box, draw the box with the mouse",
+        help="watch in a window, a file at its own rate: space pauses, d lets you draw a target "
+        "again, q or Esc ends; without --box, draw the box with the mouse",
     )
     parser.add_argument(
         "--save",
@@ -130,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
     from edge_tracker.tracker import Engine, MultiTracker
     from edge_tracker.video import window
     from edge_tracker.video.frames import open_frames, select_frames
-    from edge_tracker.video.track import annotate_results, track_video
+    from edge_tracker.video.track import annotate_results, least_sure, track_video
 
     if arguments.show:
         window.require_display()
@@ -159,10 +161,17 @@ def run(arguments: argparse.Namespace) -> int:
             source, box = window.choose_box(source)
             boxes = [box]
 
-        def on_frame(index: int, frame: Image, results: Results) -> bool:
+        viewer = window.Viewer(source) if arguments.show else None
+
+        def on_frame(index: int, frame: Image, results: Results) -> Mapping[int, Box] | None:
             words = [f"{'' if r.found else 'lost '}{r.score:.2f}" for r in results.values()]
             show(index + 1, source.num_frames, ", ".join(words))
-            return not arguments.show or window.show(annotate_results(frame, results))
+            if viewer is None:
+                return {}
+            box = viewer.show(annotate_results(frame, results), frame)
+            if viewer.stopped:
+                return None
+            return {} if box is None else {least_sure(results): box}
 
         summary = track_video(
             tracker, source, boxes, save=arguments.save, csv_path=rows, on_frame=on_frame
@@ -174,6 +183,8 @@ def run(arguments: argparse.Namespace) -> int:
             {"backend": dataclasses.asdict(choice), **dataclasses.asdict(summary)},
         )
     _print(summary, choice, [arguments.save, arguments.csv, arguments.json])
+    if viewer is not None and not source.live and not summary.interrupted:
+        viewer.keep_last()
     return 130 if summary.interrupted else 0
 
 
@@ -201,6 +212,8 @@ def _print(summary: TrackSummary, choice: BackendChoice, written: Sequence[Path 
             ("update() p95", f"{summary.update_ms_p95:.2f} ms"),
             ("update() rate", f"{summary.update_fps:.1f} frames/s"),
         ]
+    if summary.drawn_again:
+        rows.append(("drawn again", str(summary.drawn_again)))
     if summary.dropped:
         rows.append(("frames dropped", str(summary.dropped)))
     rows += [("written", str(path)) for path in written if path and not is_stdout(path)]

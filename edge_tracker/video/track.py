@@ -29,6 +29,9 @@ CSV_COLUMNS = (
 
 #: By the target's number.
 Results = Mapping[int, TrackResult]
+#: Told index, frame (not annotated) and results by number, the given boxes included. Answers with
+#: boxes, by number, on which targets are to start anew in this frame, or with None to stop there.
+OnFrame = Callable[[int, Image, Results], Mapping[int, Box] | None]
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class TrackSummary:
     ended: why tracking stopped short of the announced frames, None if it did not. interrupted: it
     was Ctrl-C or a signal, before the end of a file.
     dropped: frames of a live source that were passed over, as newer ones were there.
+    drawn_again: how often a target was started anew on the way.
     The rest is about the frames after the first; None where there are none. frames_lost: of each
     target, summed.
     """
@@ -51,6 +55,7 @@ class TrackSummary:
     ended: str | None
     interrupted: bool
     dropped: int
+    drawn_again: int
     update_fps: float | None
     update_ms_median: float | None
     update_ms_p95: float | None
@@ -65,7 +70,7 @@ def track_video(
     *,
     save: Path | None = None,
     csv_path: Path | TextIO | None = None,
-    on_frame: Callable[[int, Image, Results], bool] | None = None,
+    on_frame: OnFrame | None = None,
 ) -> TrackSummary:
     """Track the targets in boxes of the source's first frame to the source's end.
 
@@ -75,8 +80,8 @@ def track_video(
     score 1. Both take their names only when complete; a failure leaves neither.
     A stream, device or pipe is given each row at once.
 
-    on_frame: called with index, frame (not annotated) and results by number, the given boxes
-    included; False stops there.
+    on_frame: called with each frame before its results are written; a box that it gives is the
+    target's result in that frame, with score 1.
 
     KeyboardInterrupt (Ctrl-C) ends tracking, and what was tracked is kept; before the first frame
     it is raised.
@@ -84,7 +89,7 @@ def track_video(
     Raises ValueError where an output is, contains or lies inside the source or the other output.
     """
     _refuse_outputs(source, save, csv_path)
-    tally = _Tally()
+    targets = _Targets(tracker)
     frames = 0
     ended: str | None = None
     interrupted = False
@@ -100,15 +105,19 @@ def track_video(
         try:
             for frame in source:
                 if frames == 0:
-                    results = _start(tracker, frame, boxes_frame_xywh)
+                    targets.forget_all()
+                    results = targets.start(frame, dict(enumerate(boxes_frame_xywh, start=1)))
                 else:
-                    results = tally.update(tracker, frame)
+                    results = targets.update(frame)
+                again = {} if on_frame is None else on_frame(frames, frame, results)
+                if again:
+                    results = {**results, **targets.start(frame, again)}
                 if write_rows is not None:
                     write_rows(frames, results)
                 if write_frame is not None:
                     write_frame(annotate_results(frame, results))
                 frames += 1
-                if on_frame is not None and not on_frame(frames - 1, frame, results):
+                if again is None:
                     ended = f"stopped by the user after {_of_announced(frames, source)} frames"
                     break
             else:
@@ -127,11 +136,12 @@ def track_video(
         ended=ended,
         interrupted=interrupted,
         dropped=source.dropped(),
-        update_fps=1000 / float(np.mean(tally.update_ms)) if tally.update_ms else None,
-        update_ms_median=float(np.median(tally.update_ms)) if tally.update_ms else None,
-        update_ms_p95=float(np.percentile(tally.update_ms, 95)) if tally.update_ms else None,
-        mean_score=float(np.mean(tally.scores)) if tally.scores else None,
-        frames_lost=tally.frames_lost,
+        drawn_again=targets.starts - len(boxes_frame_xywh),
+        update_fps=1000 / float(np.mean(targets.update_ms)) if targets.update_ms else None,
+        update_ms_median=float(np.median(targets.update_ms)) if targets.update_ms else None,
+        update_ms_p95=float(np.percentile(targets.update_ms, 95)) if targets.update_ms else None,
+        mean_score=float(np.mean(targets.scores)) if targets.scores else None,
+        frames_lost=targets.frames_lost,
     )
 
 
@@ -152,32 +162,45 @@ def annotate_results(frame_bgr: Image, results: Results) -> Image:
     return drawn
 
 
-@dataclass
-class _Tally:
-    """Of the updates so far."""
+def least_sure(results: Results) -> int:
+    """The number of the target that is likeliest to be lost."""
+    return min(results, key=lambda number: (results[number].found, results[number].score))
 
+
+@dataclass
+class _Targets:
+    """Of one video, by number; the tracker knows them by ids that change when one starts anew."""
+
+    tracker: MultiTracker
+    ids: dict[int, int] = field(default_factory=dict)
+    starts: int = 0
     update_ms: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     frames_lost: int = 0
 
-    def update(self, tracker: MultiTracker, frame: Image) -> Results:
+    def forget_all(self) -> None:
+        for name in self.tracker.ids:
+            self.tracker.remove(name)
+
+    def start(self, frame: Image, boxes_frame_xywh: Mapping[int, Box]) -> Results:
+        results = {}
+        for number, box in boxes_frame_xywh.items():
+            started = self.tracker.add(frame, box)
+            if number in self.ids:
+                self.tracker.remove(self.ids[number])
+            self.ids[number] = started
+            self.starts += 1
+            x, y, w, h = (float(value) for value in box)
+            results[number] = TrackResult((x, y, w, h), 1.0, True, (0.0, 0.0, 0.0, 0.0))
+        return results
+
+    def update(self, frame: Image) -> Results:
         started_s = time.perf_counter()
-        found = tracker.update(frame).values()
+        found = self.tracker.update(frame)
         self.update_ms.append(1000 * (time.perf_counter() - started_s))
-        self.scores += [result.score for result in found]
-        self.frames_lost += sum(not result.found for result in found)
-        return dict(enumerate(found, start=1))
-
-
-def _start(tracker: MultiTracker, frame: Image, boxes_frame_xywh: Sequence[Box]) -> Results:
-    for name in tracker.ids:
-        tracker.remove(name)
-    results = {}
-    for number, box in enumerate(boxes_frame_xywh, start=1):
-        tracker.add(frame, box)
-        x, y, w, h = (float(value) for value in box)
-        results[number] = TrackResult((x, y, w, h), 1.0, True, (0.0, 0.0, 0.0, 0.0))
-    return results
+        self.scores += [result.score for result in found.values()]
+        self.frames_lost += sum(not result.found for result in found.values())
+        return {number: found[name] for number, name in self.ids.items()}
 
 
 def _refuse_outputs(source: FrameSource, save: Path | None, csv_to: Path | TextIO | None) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_tracker import Bundle, TrackResult, VideoError
-from edge_tracker.video.frames import FrameSource, open_frames
+from edge_tracker import Bundle, EdgeTracker, TrackResult, VideoError
+from edge_tracker.video.frames import open_frames
 from edge_tracker.video.recording import frame_writer
 from edge_tracker.video.rendered_clip import render_clip
 from examples import (
@@ -23,6 +23,7 @@ from examples import (
     uncertainty,
 )
 from tests.helpers.places import REPOSITORY
+from tests.helpers.screen import Screen
 
 FRAMES = 12
 BOX = ["--box", "100", "90", "40", "50"]
@@ -115,25 +116,24 @@ def test_spread_is_taken_relative_to_the_side_across_the_edge() -> None:
     assert uncertainty.relative_spread(result) == pytest.approx(0.3)
 
 
-@pytest.mark.parametrize("shown_before_quitting", [FRAMES, 3])
+@pytest.mark.parametrize(("keys", "num_shown"), [(["", "d", "", "q"], 3), ([""] * 80, 11)])
 def test_the_window_shows_every_frame_until_the_user_quits(
-    bundle: str, clip: Path, monkeypatch: pytest.MonkeyPatch, shown_before_quitting: int
+    bundle: str, clip: Path, monkeypatch: pytest.MonkeyPatch, keys: list[str], num_shown: int
 ) -> None:
-    shown: list[np.ndarray] = []
-
-    def choose_box(source: FrameSource) -> tuple[FrameSource, tuple[float, ...]]:
-        return source, (100.0, 90.0, 40.0, 50.0)
-
-    def show(frame: np.ndarray) -> bool:
-        shown.append(frame)
-        return len(shown) < shown_before_quitting
-
+    screen = Screen(monkeypatch, keys, boxes=[(100, 90, 40, 50), (10, 20, 30, 30)])
     monkeypatch.setattr(track_webcam, "require_display", lambda: None)
-    monkeypatch.setattr(track_webcam, "choose_box", choose_box)
-    monkeypatch.setattr(track_webcam, "show", show)
+    started: list[object] = []
+    init = EdgeTracker.init
+
+    def noted(tracker: EdgeTracker, frame: np.ndarray, box: tuple[float, ...]) -> None:
+        started.append(box)
+        init(tracker, frame, box)
+
+    monkeypatch.setattr(EdgeTracker, "init", noted)
     track_webcam.main([bundle, str(clip)])
-    assert len(shown) == min(shown_before_quitting, FRAMES - 1)
-    assert shown[0].shape == (360, 480, 3)
+    assert len(screen.shown) == num_shown
+    assert screen.shown[0].shape == (360, 480, 3)
+    assert started == [(100.0, 90.0, 40.0, 50.0), (10.0, 20.0, 30.0, 30.0)][: 1 + ("d" in keys)]
 
 
 def test_without_a_display_the_reason_is_printed(

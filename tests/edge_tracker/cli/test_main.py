@@ -19,10 +19,10 @@ from edge_tracker.cli.arguments import names_among
 from edge_tracker.cli.main import main
 from edge_tracker.installing import install_command
 from edge_tracker.version import __version__
-from edge_tracker.video import window
 from edge_tracker.video.frames import open_frames
 from edge_tracker.video.recording import frame_writer
 from tests.helpers.command_line import fails, run_as_program, usage_error
+from tests.helpers.screen import Screen
 
 BOX = "50,60.5,40,30"
 
@@ -304,23 +304,11 @@ def test_show_without_a_display_is_refused(
     assert "neither DISPLAY nor WAYLAND_DISPLAY is set" in message
 
 
-class Screen:
-    """OpenCV's windows, with a user who presses the keys given and draws the box given."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, keys: list[int], box: tuple[int, ...]):
-        self.shown: list[np.ndarray] = []
-        pressed = iter(keys)
-        monkeypatch.setattr(window, "require_display", lambda: None)
-        monkeypatch.setattr(cv2, "imshow", lambda title, frame: self.shown.append(frame))
-        monkeypatch.setattr(cv2, "waitKey", lambda delay_ms: next(pressed, -1))
-        monkeypatch.setattr(cv2, "getWindowProperty", lambda title, which: 1.0)
-        monkeypatch.setattr(cv2, "selectROI", lambda *arguments, **named: box)
-
-
 def test_a_box_is_drawn_with_the_mouse_and_q_stops(
     bundle: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    screen = Screen(monkeypatch, keys=[-1, -1, ord("q")], box=(50, 60, 40, 30))
+    # A frame lasts 40 ms: a look at its keys each.
+    screen = Screen(monkeypatch, keys=["", "", "q"], boxes=[(50, 60, 40, 30)])
     boxes = tmp_path / "boxes.csv"
     assert main(["track", str(bundle), str(clip), "--show", "--csv", str(boxes)]) == 0
     rows = boxes.read_text().splitlines()[1:]
@@ -328,25 +316,28 @@ def test_a_box_is_drawn_with_the_mouse_and_q_stops(
     assert len(rows) == len(screen.shown) == 3
 
 
+def test_a_target_is_drawn_again_and_the_last_frame_stays(
+    bundle: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    keys = ["", "", "d", *[""] * 6, *[""] * 20, "x"]
+    screen = Screen(monkeypatch, keys, boxes=[(150, 100, 40, 30)])
+    boxes = tmp_path / "boxes.csv"
+    options = ["--box", BOX, "--show", "--csv", str(boxes)]
+    capsys.readouterr()
+    assert main(["track", str(bundle), str(clip), *options]) == 0
+    rows = boxes.read_text().splitlines()[1:]
+    assert (len(rows), len(screen.shown)) == (8, 8)
+    assert rows[2].startswith("2,150.000,100.000,40.000,30.000,1.0000,")
+    assert "drawn again" in capsys.readouterr().out
+    assert screen.keys_left == 0
+
+
 def test_no_box_drawn_is_a_failure(
     bundle: Path, clip: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Screen(monkeypatch, keys=[], box=(0, 0, 0, 0))
+    Screen(monkeypatch, keys=[], boxes=[(0, 0, 0, 0)])
     assert "no box was drawn" in fails(capsys, "track", str(bundle), str(clip), "--show")
-
-
-def test_a_camera_plays_until_it_is_frozen_and_starts_there(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from edge_tracker.video.frames import FrameSource
-
-    frames = [np.full((48, 64, 3), index, np.uint8) for index in range(6)]
-    Screen(monkeypatch, keys=[-1, -1, ord(" ")], box=(5, 6, 7, 8))
-    camera = FrameSource("camera 0", None, 30.0, None, frames[0], iter(frames))
-    camera, box = window.choose_box(camera)
-    assert box == (5.0, 6.0, 7.0, 8.0)
-    assert camera.first_frame[0, 0, 0] == 2
-    assert [int(frame[0, 0, 0]) for frame in camera] == [2, 3, 4, 5]
 
 
 # inspect

@@ -14,9 +14,16 @@ import numpy as np
 import pytest
 
 from edge_tracker import Bundle, EdgeTracker, Engine, MultiTracker, TrackResult
+from edge_tracker.rules.boxes import Box
 from edge_tracker.video.draw import TARGETS_BGR
 from edge_tracker.video.frames import FrameSource, open_frames
-from edge_tracker.video.track import CSV_COLUMNS, Results, annotate_results, track_video
+from edge_tracker.video.track import (
+    CSV_COLUMNS,
+    Results,
+    annotate_results,
+    least_sure,
+    track_video,
+)
 
 BOX = (50.0, 60.5, 40.0, 30.0)
 OTHER = (150.0, 20.0, 60.0, 70.0)
@@ -99,7 +106,9 @@ def test_lost_frames_are_counted_and_marked(
     results = iter(
         TrackResult((10, 20, 30, 40), score, score > 0.5, (1, 2, 3, 4)) for score in (0.9, 0.2, 0.1)
     )
-    monkeypatch.setattr(MultiTracker, "update", lambda tracker, frame: {7: next(results)})
+    monkeypatch.setattr(
+        MultiTracker, "update", lambda tracker, frame: {tracker.ids[0]: next(results)}
+    )
     summary = track_video(
         tracker, recorded(noise(4), tmp_path / "clip"), [BOX], csv_path=tmp_path / "b.csv"
     )
@@ -181,11 +190,11 @@ def test_an_early_end_is_reported(tracker: MultiTracker, tmp_path: Path) -> None
 def test_the_watcher_sees_each_frame_and_can_stop(tracker: MultiTracker, tmp_path: Path) -> None:
     seen: list[int] = []
 
-    def watch(index: int, frame: np.ndarray, results: Results) -> bool:
+    def watch(index: int, frame: np.ndarray, results: Results) -> dict[int, Box] | None:
         assert frame.shape == (240, 320, 3)
         assert list(results) == [1]
         seen.append(index)
-        return index < 3
+        return {} if index < 3 else None
 
     summary = track_video(
         tracker,
@@ -198,6 +207,42 @@ def test_the_watcher_sees_each_frame_and_can_stop(tracker: MultiTracker, tmp_pat
     assert summary.frames == 4
     assert summary.ended == "stopped by the user after 4 of 9 frames"
     assert (tmp_path / "out.mp4").exists()
+
+
+def test_the_watcher_can_start_a_target_anew(
+    engine: Engine, tracker: MultiTracker, tmp_path: Path
+) -> None:
+    """The other one goes on as it was; numbers, rows and tracker are those of the new box."""
+    frames, new_box = noise(6), (200.0, 100.0, 50.0, 40.0)
+    alone = [EdgeTracker(engine) for _ in range(3)]
+    for single, box, first in zip(alone, (BOX, OTHER, new_box), (0, 0, 2), strict=True):
+        single.init(frames[first], box)
+    others = [OTHER, *(alone[1].update(frame).box for frame in frames[1:])]
+    before = [BOX, alone[0].update(frames[1]).box]
+    after = [new_box, *(alone[2].update(frame).box for frame in frames[3:])]
+
+    def watch(index: int, frame: np.ndarray, results: Results) -> dict[int, Box]:
+        assert list(results) == [1, 2]
+        return {1: new_box} if index == 2 else {}
+
+    rows_path = tmp_path / "b.csv"
+    source = recorded(frames, tmp_path / "clip")
+    summary = track_video(tracker, source, [BOX, OTHER], csv_path=rows_path, on_frame=watch)
+    assert (summary.drawn_again, summary.targets, len(tracker.ids)) == (1, 2, 2)
+    with rows_path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[4]["score"]) == 1.0
+    for target, expected in (("1", before + after), ("2", others)):
+        boxes = [[float(row[name]) for name in "xywh"] for row in rows if row["target"] == target]
+        np.testing.assert_allclose(boxes, expected, atol=0.01)
+
+
+def test_the_least_sure_target_is_a_lost_one_if_there_is_any() -> None:
+    def result(score: float, found: bool) -> TrackResult:
+        return TrackResult(BOX, score, found, (0.0, 0.0, 0.0, 0.0))
+
+    assert least_sure({1: result(0.2, True), 2: result(0.4, False)}) == 2
+    assert least_sure({1: result(0.9, True), 2: result(0.4, True)}) == 2
 
 
 def test_ctrl_c_in_a_video_keeps_what_was_tracked(
