@@ -138,7 +138,7 @@ def test_the_command_says_what_is_wrong_in_one_line(capsys: pytest.CaptureFixtur
     assert exit_.value.code == 2
 
 
-SHIPPED = REPOSITORY / "examples" / "models"
+SHIPPED = REPOSITORY / "edge_tracker" / "models"
 
 
 @pytest.mark.skipif(

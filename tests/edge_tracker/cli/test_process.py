@@ -64,14 +64,14 @@ def test_a_signal_that_is_ignored_stays_ignored() -> None:
 
 STOPPED = """
 import signal, sys
-from edge_tracker.tracker import EdgeTracker
-update = EdgeTracker.update
+from edge_tracker.tracker import MultiTracker
+update = MultiTracker.update
 calls = iter(range(99))
 def stopped(tracker, frame):
     if next(calls) == 3:
         signal.raise_signal(signal.SIGTERM)
     return update(tracker, frame)
-EdgeTracker.update = stopped
+MultiTracker.update = stopped
 from edge_tracker.cli.main import main
 sys.exit(main())
 """

@@ -34,6 +34,7 @@ def test_backends_agree_on_the_first_frames(
     first_box = np.loadtxt(folder / "groundtruth.txt", delimiter=",")[0]
     images = [read_image(file) for file in sorted((folder / "img").glob("*.jpg"))[:FRAMES]]
     boxes = {}
+    factor = trained_bundle.tracker_defaults.search_factor
     for backend in ("openvino", "onnxruntime"):
         with EdgeTracker(
             trained_bundle, backend=backend, num_threads=2, cache_dir=cache_dir
@@ -42,7 +43,7 @@ def test_backends_agree_on_the_first_frames(
             boxes[backend] = [tracker.update(image).box for image in images[1:]]
     for openvino_box, reference_box in zip(*boxes.values(), strict=True):
         assert box_iou(openvino_box, reference_box) > AGREEMENT_IOU
-        windows = {crop_window(box, 4.5) for box in (openvino_box, reference_box)}
+        windows = {crop_window(box, factor) for box in (openvino_box, reference_box)}
         if len(windows) == 2:
             # The official rule rounds to whole pixels: on a tie the two look at other pixels from
             # here on, and a network that has lost its target multiplies that.

@@ -252,7 +252,11 @@ def test_a_long_camera_shows_the_machine_over_time(fake: FakeBench) -> None:
     ],
 )
 def test_the_long_profile_is_ten_minutes_of_a_camera(
-    options: list[str], fps: float | None, seconds: float | None, monkeypatch: pytest.MonkeyPatch
+    options: list[str],
+    fps: float | None,
+    seconds: float | None,
+    nano_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: dict[str, Any] = {}
 
@@ -261,7 +265,7 @@ def test_the_long_profile_is_ten_minutes_of_a_camera(
         raise EdgeTrackerError("enough")
 
     monkeypatch.setattr(bench, "benchmark", fake_benchmark)
-    assert main(["bench", "bundle", *options]) == 1
+    assert main(["bench", str(nano_bundle.path), *options]) == 1
     assert (asked["target_fps"], asked["camera_s"]) == (fps, seconds)
 
 
