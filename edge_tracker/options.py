@@ -1,10 +1,20 @@
-"""What a caller gives: choices about tracking, apart from facts of the network; whom to tell."""
+"""What a caller gives: choices about tracking, apart from facts of the network; whom to tell; and
+checks of both and of other arguments.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import operator
+import os
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import Any, NoReturn
 
+#: The largest whole number that JSON's readers agree on.
+MOST = 2**53 - 1
 #: Told how much is done, of how much (None: nobody knows), and in a few words what is under way.
 OnProgress = Callable[[int, int | None, str], None]
 
@@ -28,7 +38,8 @@ class TrackerOptions:
     lost_search_factor: search factor while lost, to look further around; None keeps
         `search_factor`, as the official tracker does.
 
-    Raises ValueError for a number out of range, TypeError for a count that is not whole.
+    Raises ValueError for a number out of range, TypeError for what is not a number or a count that
+    is not whole.
     """
 
     template_factor: float = 2.0
@@ -42,26 +53,102 @@ class TrackerOptions:
     lost_search_factor: float | None = None
 
     def __post_init__(self) -> None:
-        factors = [self.template_factor, self.search_factor]
-        if self.lost_search_factor is not None:
-            factors.append(self.lost_search_factor)
-        for factor in factors:
-            if not 1.0 <= factor <= 20.0:
-                raise ValueError(f"crop factor {factor!r:.40} is out of range: expected 1 to 20")
+        for name in ("template_factor", "search_factor", "lost_search_factor"):
+            if name != "lost_search_factor" or self.lost_search_factor is not None:
+                self._set(name, checked_number(name, getattr(self, name), 1, 20))
         for name in ("update_score", "lost_score", "found_score"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected a probability, 0 to 1")
+            self._set(name, checked_number(name, getattr(self, name), 0, 1))
         if self.lost_score > self.found_score:
             raise ValueError(
                 f"lost_score {self.lost_score} is above found_score {self.found_score}: "
                 "the target would be lost and found by the same score"
             )
-        for name in ("update_interval", "lost_frames", "clip_margin_px"):
-            if type(getattr(self, name)) is not int:
-                raise TypeError(f"{name} is {getattr(self, name)!r}: expected a whole number")
-        counts_fit = 0 <= self.update_interval < 2**53 and 1 <= self.lost_frames < 2**53
-        if not counts_fit or not 1 <= self.clip_margin_px <= 16:
-            raise ValueError(
-                f"update_interval {self.update_interval!r:.20} must be at least 0, lost_frames "
-                f"{self.lost_frames!r:.20} at least 1, clip_margin_px {self.clip_margin_px} 1 to 16"
-            )
+        counts = {"update_interval": (0, MOST), "lost_frames": (1, MOST), "clip_margin_px": (1, 16)}
+        for name, (least, most) in counts.items():
+            self._set(name, checked_whole(name, getattr(self, name), least, most))
+
+    def _set(self, name: str, value: float) -> None:
+        """As Python's own number, which JSON takes, where it was NumPy's."""
+        object.__setattr__(self, name, value)
+
+
+# Where something is given: TypeError and ValueError name the argument and its value.
+
+
+def checked_path(name: str, given: object) -> Path:
+    """Of text or anything with a path in text."""
+    try:
+        path = os.fspath(given)  # type: ignore[call-overload]
+    except TypeError:
+        path = None
+    if not isinstance(path, str):
+        raise TypeError(f"{name} is {given!r:.60}: expected a path")
+    return Path(path)
+
+
+def checked_whole(name: str, given: object, least: int, most: int | None = None) -> int:
+    """Of any whole number, NumPy's among them; True and False are not numbers here."""
+    try:
+        whole = None if isinstance(given, bool) else operator.index(given)  # type: ignore[arg-type]
+    except TypeError:
+        whole = None
+    if whole is None:
+        raise TypeError(f"{name} is {given!r:.60}: expected a whole number")
+    if whole < least or (most is not None and whole > most):
+        limits = f"at least {least}" if most is None else f"{least} to {most}"
+        raise ValueError(f"{name} is {whole!r:.60}: expected {limits}")
+    return whole
+
+
+def checked_number(name: str, given: object, least: float, most: float) -> float:
+    """Of any real number within limits, NumPy's among them."""
+    number = real(name, given)
+    if not least <= number <= most:
+        raise ValueError(f"{name} is {given!r:.60}: expected {least:g} to {most:g}")
+    return number
+
+
+def checked_positive(name: str, given: object) -> float:
+    """Of any finite number above 0."""
+    number = real(name, given)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} is {given!r:.60}: expected a number above 0")
+    return number
+
+
+def real(name: str, given: object) -> float:
+    """Of any real number; what is too large for a float is infinite."""
+    if isinstance(given, bool) or not isinstance(given, Real):
+        raise TypeError(f"{name} is {given!r:.60}: expected a number")
+    try:
+        return float(given)
+    except OverflowError:
+        return math.inf
+
+
+def checked_name(name: str, given: object, known: Collection[str]) -> str:
+    """One of the names that are known."""
+    if not isinstance(given, str) or given not in known:
+        raise ValueError(f"{name} {given!r:.60} is unknown: choose {', '.join(known)}")
+    return given
+
+
+def checked_list(name: str, given: object, example: str) -> tuple[Any, ...]:
+    """Of anything that can be iterated, but for text, which is hardly meant letter by letter."""
+    if isinstance(given, str | bytes):
+        refuse_list(name, given, example)
+    try:
+        return tuple(given)  # type: ignore[arg-type]
+    except TypeError:
+        refuse_list(name, given, example)
+
+
+def refuse_list(name: str, given: object, example: str) -> NoReturn:
+    raise TypeError(f"{name} is {given!r:.60}: expected a list, such as {example}")
+
+
+def checked_function(name: str, given: Any) -> Any:
+    """Something that can be called."""
+    if not callable(given):
+        raise TypeError(f"{name} is {given!r:.60}: expected a function")
+    return given

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import operator
 import sys
 import warnings
 from collections.abc import Sequence
@@ -19,9 +18,13 @@ from edge_tracker.backends.graph import BackendChoice, Graphs
 from edge_tracker.backends.record import COMPUTES, NEEDS, Backend, Candidate, Obstacle, Placement
 from edge_tracker.backends.tensorrt import opening as tensorrt
 from edge_tracker.bundle.contract import CONTRACT
-from edge_tracker.bundle.manifest import MANIFEST, Artefact
+from edge_tracker.bundle.manifest import MANIFEST, PRECISIONS, Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable, BundleError
+from edge_tracker.options import checked_list, checked_name, checked_path, checked_whole
+
+#: A number of threads above it is a mistake.
+MOST_THREADS = 4096
 
 _log = logging.getLogger(__name__)
 
@@ -64,10 +67,10 @@ def open_graphs(
 
     So many parameters because each is a choice of the user, with a default.
     """
-    if backend != "auto" and backend not in backend_names():
-        known = ", ".join(backend_names())
-        raise ValueError(f"backend {backend!r} is unknown: choose auto, {known}")
-    placement = _checked_placement(device, num_threads, cache_dir, compute)
+    checked_name("backend", backend, ("auto", *backend_names()))
+    if precision is not None:
+        checked_name("precision", precision, PRECISIONS)
+    placement = checked_placement(device, num_threads, cache_dir, compute)
     reasons: list[str] = []
     passed_over: list[str] = []
     for record in BACKENDS:
@@ -227,26 +230,34 @@ def _does_not_load(record: Backend, error: ImportError) -> BackendUnavailable:
     )
 
 
-def _checked_placement(
+def checked_placement(
     device: str | None,
-    num_threads: SupportsIndex | None,
+    num_threads: object,
     cache_dir: str | Path | None,
     compute: str | None,
 ) -> Placement:
+    """Raises ValueError or TypeError for what cannot be one."""
     if device is not None and not isinstance(device, str):
         raise TypeError(
             f"device is {device!r}: expected the backend's name of one, such as 'CPU' or '0'"
         )
-    if compute is not None and compute not in ("auto", *COMPUTES):
-        raise ValueError(f"compute {compute!r} is unknown: choose auto, {', '.join(COMPUTES)}")
+    if compute is not None:
+        checked_name("compute", compute, ("auto", *COMPUTES))
+    if cache_dir is not None:
+        cache_dir = checked_path("cache_dir", cache_dir)
     if num_threads is None:
         return Placement(device, None, cache_dir, compute)
-    if not hasattr(num_threads, "__index__") or isinstance(num_threads, bool):
-        raise TypeError(f"num_threads is {num_threads!r}: expected a whole number, or None")
-    whole = operator.index(num_threads)
-    if whole < 1:
-        raise ValueError(f"num_threads is {whole}: expected at least 1, or None for all cores")
+    whole = checked_whole("num_threads", num_threads, 1, MOST_THREADS)
     return Placement(device, whole, cache_dir, compute)
+
+
+def checked_computes(computes: object) -> tuple[str | None, ...]:
+    """Raises TypeError or ValueError unless they are types of arithmetic, "auto" or None."""
+    listed = checked_list("computes", computes, "['f32', 'auto']")
+    for compute in listed:
+        if compute is not None:
+            checked_name("compute", compute, ("auto", *COMPUTES))
+    return listed
 
 
 def _refuse_mistaken_models(bundle: Bundle, artefact: Artefact, graphs: Graphs) -> None:
@@ -298,8 +309,17 @@ def matching_artefacts(
     """The bundle's artefacts for these backends in these precisions, all by default.
 
     Engines that differ only in the device they were built on count once, as the backend takes the
-    one that fits. Raises ValueError if there is none.
+    one that fits. Raises ValueError if there is none, or for a name that is unknown, TypeError for
+    what is not a list of names.
     """
+    if backends is not None:
+        backends = checked_list("backends", backends, "['openvino']")
+        for name in backends:
+            checked_name("backend", name, backend_names())
+    if precisions is not None:
+        precisions = checked_list("precisions", precisions, "['fp32', 'int8']")
+        for name in precisions:
+            checked_name("precision", name, PRECISIONS)
     chosen: dict[str, Artefact] = {}
     for artefact in bundle.artefacts:
         if (backends is None or any(runs(name, artefact) for name in backends)) and (

@@ -26,7 +26,7 @@ from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.errors import BundleError
 from edge_tracker.files.untrusted import read_json, reading, short
 from edge_tracker.files.what_is_it import kind_of_file
-from edge_tracker.options import TrackerOptions
+from edge_tracker.options import TrackerOptions, checked_list, checked_path
 
 _log = logging.getLogger(__name__)
 
@@ -60,11 +60,11 @@ class Bundle:
     def check_files(self, paths: list[str]) -> None:
         """Raise BundleError unless each file is there with the size and sha256 of the manifest."""
         digests: dict[tuple[int, int], str] = {}
-        for relative in paths:
+        for relative in checked_list("paths", paths, "[artefact.files()[0]]"):
             redo = _REDO
-            if relative.startswith("tensorrt/"):
+            if str(relative).startswith("tensorrt/"):
                 redo = f"build the engine again: edge-tracker build {self.path} --to tensorrt"
-            expected = self.files.get(relative)
+            expected = self.files.get(str(relative))
             if expected is None:
                 raise BundleError(
                     f"bundle {self.path}: {relative} is not listed in its {MANIFEST}; {redo}"
@@ -110,18 +110,20 @@ def open_bundle(path: str | Path) -> Bundle:
     """Read and check a bundle's manifest.
 
     Raises BundleError if the folder or manifest is missing, not JSON, of another format version, or
-    does not describe a network; the message says which and what to do.
+    does not describe a network; the message says which and what to do. TypeError for what is not a
+    path.
     """
-    path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise BundleError(_not_a_folder(path))
-    if not path.is_dir():
-        raise BundleError(
-            f"bundle {path}: no such folder; "
-            f"make one with: edge-tracker convert CHECKPOINT -o {path}"
-        )
-    if not (path / MANIFEST).is_file():
-        raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}")
+    path = checked_path("bundle", path)
+    with reading(f"bundle {short(str(path))}", "give the folder of a bundle", BundleError):
+        if path.exists() and not path.is_dir():
+            raise BundleError(_not_a_folder(path))
+        if not path.is_dir():
+            raise BundleError(
+                f"bundle {path}: no such folder; "
+                f"make one with: edge-tracker convert CHECKPOINT -o {path}"
+            )
+        if not (path / MANIFEST).is_file():
+            raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}")
     with reading(f"bundle {path}: {MANIFEST}", _REDO, BundleError):
         manifest = read_json(path / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:

@@ -8,7 +8,13 @@ from itertools import product
 from pathlib import Path
 from typing import Literal
 
-from edge_tracker.backends.choice import backend_of, matching_artefacts, open_graphs
+from edge_tracker.backends.choice import (
+    backend_of,
+    checked_computes,
+    checked_placement,
+    matching_artefacts,
+    open_graphs,
+)
 from edge_tracker.backends.graph import BackendChoice
 from edge_tracker.backends.parity import LIMITS, limits_for, measure_parity, strays
 from edge_tracker.backends.record import row_name
@@ -16,7 +22,7 @@ from edge_tracker.bundle.goldens import Golden, load_golden
 from edge_tracker.bundle.manifest import Artefact, Parity
 from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.errors import BackendUnavailable, EdgeTrackerError
-from edge_tracker.options import OnProgress, tell_nobody
+from edge_tracker.options import OnProgress, checked_function, tell_nobody
 from edge_tracker.rules.boxes import Box, box_iou
 from edge_tracker.tracker import EdgeTracker
 from edge_tracker.video.rendered_clip import ClipFrame, render_clip
@@ -113,12 +119,16 @@ def verify(
     told the artefact's number from 0, how many there are and its name.
 
     An artefact that does not compute right or whose files are damaged is reported, not raised.
-    Raises BundleError for a bad bundle or golden file, ValueError if no artefact is asked for.
+    Raises BundleError for a bad bundle or golden file, ValueError if no artefact is asked for, and
+    ValueError or TypeError for wrong arguments.
 
     So many parameters because each is an option of `edge-tracker verify`.
     """
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    computes = checked_computes(computes)
     chosen = list(product(matching_artefacts(bundle, backends, precisions), computes))
+    checked_placement(device, num_threads, cache_dir, None)
+    checked_function("on_progress", on_progress)
     golden = load_golden(bundle)
     placement = _Placement(backends, device, num_threads, cache_dir)
     clip = list(render_clip(CLIP_FRAMES))

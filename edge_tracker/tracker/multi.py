@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import NotInitialised
-from edge_tracker.options import TrackerOptions
+from edge_tracker.options import TrackerOptions, checked_list, refuse_list
 from edge_tracker.rules.boxes import checked_box
 from edge_tracker.rules.crop import Image
 from edge_tracker.rules.frame import as_bgr
@@ -116,12 +116,12 @@ class MultiTracker:
         """Find targets in the next frames of several cameras: pairs of a frame and the ids of the
         targets in it. Targets that are not named stay as they are.
 
-        Raises KeyError for an id that is not there, ValueError for one that is named twice, and
-        what EdgeTracker.update does.
+        Raises KeyError for an id that is not there, ValueError for one that is named twice,
+        TypeError for what is not pairs, and what EdgeTracker.update does.
         """
         self._refuse_closed()
         frame_of: dict[int, Image] = {}
-        for frame, names in frames:
+        for frame, names in _pairs(frames):
             bgr = as_bgr(frame)
             for name in names:
                 place = self._place(name)
@@ -175,7 +175,7 @@ class MultiTracker:
 
     def _place(self, name: int) -> int:
         for place, tracked in enumerate(self._tracked):
-            if tracked.name == name:
+            if isinstance(name, int | np.integer) and tracked.name == name:
                 return place
         raise KeyError(f"target {name} is not there: the ids are {self.ids}")
 
@@ -223,6 +223,14 @@ class MultiTracker:
     def _release(self) -> None:
         for rows in (self._rows, self._ahead_rows):
             self.engine.release(rows, self._capacity)
+
+
+def _pairs(frames: object) -> Iterator[tuple[Image, Iterable[int]]]:
+    example = "[(frame, ids)]"
+    for pair in checked_list("frames", frames, example):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            refuse_list("frames", frames, example)
+        yield pair[0], checked_list("ids", pair[1], "[1, 2]")
 
 
 def _spans(places: Sequence[int], most: int | None) -> Iterator[tuple[int, int]]:

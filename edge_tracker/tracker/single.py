@@ -9,7 +9,7 @@ from types import TracebackType
 from edge_tracker.backends.graph import BackendChoice, CopyTimes
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import NotInitialised
-from edge_tracker.options import TrackerOptions
+from edge_tracker.options import TrackerOptions, checked_function
 from edge_tracker.rules.boxes import checked_box
 from edge_tracker.rules.crop import Image
 from edge_tracker.rules.frame import as_bgr
@@ -78,7 +78,7 @@ class EdgeTracker:
         self.bundle = self.engine.bundle
         self.options = self.bundle.tracker_defaults if checked is None else checked
         self._row = self.engine.reserve(1)
-        self._on_stage = on_stage
+        self._on_stage = checked_function("on_stage", on_stage)
         self._target: Target | None = None
         self._closed = False
 

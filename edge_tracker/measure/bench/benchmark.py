@@ -11,7 +11,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-from edge_tracker.backends.choice import backend_of, matching_artefacts
+from edge_tracker.backends.choice import backend_of, checked_computes, matching_artefacts
 from edge_tracker.backends.record import row_name
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle, open_bundle
@@ -46,7 +46,13 @@ from edge_tracker.measure.bench.rounds import Subject, measure_in_turns
 from edge_tracker.measure.bench.several import measure_several
 from edge_tracker.measure.doctor import diagnose
 from edge_tracker.measure.verify import ArtefactVerification, Verification, verify
-from edge_tracker.options import OnProgress, tell_nobody
+from edge_tracker.options import (
+    OnProgress,
+    checked_function,
+    checked_list,
+    checked_whole,
+    tell_nobody,
+)
 from edge_tracker.tracker import STAGES, EdgeTracker
 from edge_tracker.video.rendered_clip import render_clip
 
@@ -86,7 +92,7 @@ def benchmark(
     changes at the end of every interval, the most that a real target can cause.
 
     An artefact that fails is reported, not raised. Raises BundleError for a bad bundle, ValueError
-    for bad arguments or if no artefact is asked for.
+    or TypeError for bad arguments or if no artefact is asked for.
 
     So many parameters because each is an option of `edge-tracker bench`, or a clock of the tests.
     """
@@ -99,10 +105,14 @@ def benchmark(
         iterations,
         target_fps,
         camera_s,
-        tuple(targets),
+        checked_list("targets", targets, "[1, 4]"),
     )
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    computes = checked_computes(computes)
     chosen = list(product(matching_artefacts(bundle, backends, precisions), computes))
+    checked_whole("cold_starts", cold_starts, 0)
+    for name, function in (("on_progress", on_progress), ("clock", clock), ("sleep", sleep)):
+        checked_function(name, function)
     clip = list(render_clip(CLIP_FRAMES, frame_width, frame_height))
     pace = Pace([frame.image for frame in clip], clip[0].box)
     verified = verify(

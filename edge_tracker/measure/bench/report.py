@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from edge_tracker.measure.bench.latency import Distribution
 from edge_tracker.measure.bench.machine import MachineState
 from edge_tracker.measure.doctor import Diagnosis
 from edge_tracker.measure.verify import ArtefactVerification
+from edge_tracker.options import checked_positive, checked_whole
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class BenchSettings:
     there is a `target_fps`, plays for `camera_s`, or as long as the updates are measured.
     targets: so many are tracked at once too.
 
-    Raises ValueError for a number out of range, or a `camera_s` without a `target_fps`.
+    Raises ValueError or TypeError for a number that cannot be, ValueError for a `camera_s` without
+    a `target_fps`.
     """
 
     frame_width: int
@@ -35,20 +36,17 @@ class BenchSettings:
     targets: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if min(self.frame_width, self.frame_height) < 64:
-            raise ValueError(
-                f"frame is {self.frame_width}x{self.frame_height} px: expected at least 64x64"
-            )
-        if self.iterations is not None and self.iterations < 1:
-            raise ValueError(f"iterations is {self.iterations}: expected at least 1")
+        for name in ("frame_width", "frame_height"):
+            checked_whole(name, getattr(self, name), 64, 16384)
+        if self.iterations is not None:
+            checked_whole("iterations", self.iterations, 1)
         for name in ("duration_s", "target_fps", "camera_s"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}: expected a number above 0")
+            if name == "duration_s" or getattr(self, name) is not None:
+                checked_positive(name, getattr(self, name))
         if self.camera_s is not None and self.target_fps is None:
             raise ValueError("camera_s without target_fps: at how many frames per second?")
-        if any(count < 1 for count in self.targets):
-            raise ValueError(f"targets is {self.targets}: expected numbers of at least 1")
+        for count in self.targets:
+            checked_whole("targets", count, 1)
 
 
 @dataclass(frozen=True)

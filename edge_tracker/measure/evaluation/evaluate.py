@@ -10,6 +10,8 @@ from pathlib import Path
 
 import cv2
 
+from edge_tracker.backends.choice import checked_computes
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable, DatasetError, EdgeTrackerError
 from edge_tracker.hardware import read_cpu
 from edge_tracker.installing import install_command
@@ -21,11 +23,19 @@ from edge_tracker.measure.evaluation.metrics import score_boxes
 from edge_tracker.measure.evaluation.one_pass import follow
 from edge_tracker.measure.evaluation.result import Evaluation, Failure, SequenceResult
 from edge_tracker.measure.evaluation.result_files import claim_folder, read_results, write_results
-from edge_tracker.options import OnProgress, tell_nobody
+from edge_tracker.options import (
+    OnProgress,
+    checked_function,
+    checked_list,
+    checked_path,
+    checked_positive,
+    checked_whole,
+    tell_nobody,
+)
 
 
 def evaluate(
-    bundle: str | Path,
+    bundle: str | Path | Bundle,
     dataset: str | Path,
     *,
     layout: str | None = None,
@@ -62,33 +72,37 @@ def evaluate(
     on_progress: called with how many sequences are done, of how many, and the name of the last.
 
     A sequence that cannot be used becomes a failure and the others go on. Raises DatasetError if
-    none can be found, ValueError for arguments that make no sense together, and what EdgeTracker
+    none can be found, ValueError or TypeError for wrong arguments, and what EdgeTracker
     raises if a contender cannot run at all.
 
     So many parameters because each is an option of `edge-tracker eval`.
     """
-    _refuse_contradictions(camera_fps, jobs, cluster)
+    bundle = bundle.path if isinstance(bundle, Bundle) else checked_path("bundle", bundle)
+    dataset = checked_path("dataset", dataset)
+    results = None if results is None else checked_path("results", results)
+    if only is not None:
+        only = [str(pattern) for pattern in checked_list("only", only, "['car*']")]
+    checked_function("on_progress", on_progress)
+    _refuse_wrong(max_frames, camera_fps, jobs, cluster)
     if cluster is not None:
-        bundle, dataset = Path(bundle).absolute(), Path(dataset).absolute()
-        results = None if results is None else Path(results).absolute()
+        bundle, dataset = bundle.absolute(), dataset.absolute()
+        results = None if results is None else results.absolute()
     if jobs > 1 and num_threads is None:
         num_threads = max(1, read_cpu(Path("/")).usable_cores // jobs)
+    found = _chosen(find_sequences(dataset, layout), only)
     contenders: list[Contender] = [
         BundleContender(
-            Path(bundle), backend, precision, device, num_threads, cache_dir, compute
+            bundle, backend, precision, device, num_threads, cache_dir, compute
         ).resolved()
-        for backend, precision, compute in product(backends, precisions, computes)
+        for backend, precision, compute in product(
+            checked_list("backends", backends, "['openvino']"),
+            checked_list("precisions", precisions, "['fp32', 'int8']"),
+            checked_computes(computes),
+        )
     ]
-    contenders += peers
+    contenders += checked_list("peers", peers, "[NanoTrackContender(folder)]")
     _refuse_equal_names(contenders)
-    found = _chosen(find_sequences(dataset, layout), only)
-    run = _Run(
-        tuple(contenders),
-        None if results is None else Path(results),
-        max_frames,
-        camera_fps,
-        num_threads,
-    )
+    run = _Run(tuple(contenders), results, max_frames, camera_fps, num_threads)
     if run.results is not None:
         for contender in contenders:
             conditions: dict[str, object] = {"layout": found[0].layout, "max_frames": max_frames}
@@ -102,9 +116,16 @@ def evaluate(
     return _evaluation(dataset, found, run, outcomes, jobs, cluster)
 
 
-def _refuse_contradictions(camera_fps: float | None, jobs: int, cluster: str | None) -> None:
-    if camera_fps is not None and not camera_fps > 0:
-        raise ValueError(f"camera_fps is {camera_fps}: expected frames per second above 0")
+def _refuse_wrong(
+    max_frames: int | None, camera_fps: float | None, jobs: int, cluster: str | None
+) -> None:
+    if max_frames is not None:
+        checked_whole("max_frames", max_frames, 1)
+    checked_whole("jobs", jobs, 1)
+    if cluster is not None and not isinstance(cluster, str):
+        raise TypeError(f"cluster is {cluster!r:.60}: expected such as tcp://HOST:8786")
+    if camera_fps is not None:
+        checked_positive("camera_fps", camera_fps)
     if camera_fps is not None and jobs > 1:
         raise ValueError(
             f"a camera of {camera_fps} fps needs the machine to itself: leave out jobs ({jobs})"
@@ -115,6 +136,9 @@ def _refuse_contradictions(camera_fps: float | None, jobs: int, cluster: str | N
 
 
 def _refuse_equal_names(contenders: Sequence[Contender]) -> None:
+    for contender in contenders:
+        if not isinstance(getattr(contender, "name", None), str):
+            raise TypeError(f"peers has {contender!r:.60}: expected what has a Contender's methods")
     names = [contender.name for contender in contenders]
     if len(set(names)) < len(names):
         raise ValueError(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_tracker.errors import DatasetError
+from edge_tracker.files.untrusted import reading, short
+from edge_tracker.options import checked_name, checked_path
 from edge_tracker.video.frames import is_image_name, natural_key
 
 #: By name, what tells each layout: also the words of the message where none is found. Where a
@@ -83,11 +85,12 @@ def find_sequences(dataset: str | Path, layout: str | None = None) -> list[Seque
     it says what is missing. Raises ValueError for an unknown layout's name; DatasetError for a
     missing folder, where nothing is recognised, or where several layouts are.
     """
-    dataset = Path(dataset)
-    if layout is not None and layout not in LAYOUTS:
-        raise ValueError(f"layout {layout!r} is unknown: choose {', '.join(LAYOUTS)}")
-    if not dataset.is_dir():
-        raise DatasetError(f"data set {dataset}: no such folder")
+    dataset = checked_path("dataset", dataset)
+    if layout is not None:
+        checked_name("layout", layout, LAYOUTS)
+    with reading(f"data set {short(str(dataset))}", "give its folder", DatasetError):
+        if not dataset.is_dir():
+            raise DatasetError(f"data set {dataset}: no such folder")
     sequences: list[SequenceFolder] = []
     if layout in (None, "uav123"):
         sequences = _find_uav123(dataset)

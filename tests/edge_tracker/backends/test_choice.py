@@ -268,7 +268,7 @@ def test_device_that_no_backend_has_is_answered_in_three_lines(nano_bundle: Bund
     ("options", "says"),
     [
         ({"backend": "caffe"}, "backend 'caffe' is unknown: choose auto, "),
-        ({"num_threads": 0}, "num_threads is 0: expected at least 1"),
+        ({"num_threads": 0}, "num_threads is 0: expected 1 to 4096"),
     ],
 )
 def test_unknown_choice_is_refused(nano_bundle: Bundle, options: dict[str, Any], says: str) -> None:

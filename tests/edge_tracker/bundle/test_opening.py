@@ -159,7 +159,7 @@ WRONG_MANIFESTS: dict[str, tuple[Edit, str]] = {
         "templates? of onnx/fp32|template_kv of onnx/fp32",
     ),
     "other bins": (lambda m: m["model"].update(bins=72), "edge_probs of onnx/fp32"),
-    "tracker out of range": (lambda m: m["tracker"].update(search_factor=0), "crop factor 0"),
+    "tracker out of range": (lambda m: m["tracker"].update(search_factor=0), "search_factor is 0"),
     "tracker in words": (
         lambda m: m["tracker"].update(search_factor="4.5"),
         r"tracker\.search_factor is '4\.5', expected a number",

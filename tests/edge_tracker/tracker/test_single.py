@@ -427,14 +427,14 @@ def test_options_default_to_the_bundle_s(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize(
     ("choice", "says"),
     [
-        ({"template_factor": 0.5}, "crop factor 0.5 is out of range"),
-        ({"search_factor": math.nan}, "crop factor nan"),
-        ({"lost_search_factor": 30.0}, "crop factor 30.0"),
-        ({"update_score": 1.5}, "update_score is 1.5: expected a probability"),
+        ({"template_factor": 0.5}, "template_factor is 0.5: expected 1 to 20"),
+        ({"search_factor": math.nan}, "search_factor is nan"),
+        ({"lost_search_factor": 30.0}, "lost_search_factor is 30.0"),
+        ({"update_score": 1.5}, "update_score is 1.5: expected 0 to 1"),
         ({"lost_score": 0.7}, "lost_score 0.7 is above found_score 0.5"),
-        ({"update_interval": -1}, "update_interval -1 must be at least 0"),
-        ({"lost_frames": 0}, "lost_frames 0"),
-        ({"clip_margin_px": 0}, "clip_margin_px 0"),
+        ({"update_interval": -1}, "update_interval is -1: expected 0 to"),
+        ({"lost_frames": 0}, "lost_frames is 0"),
+        ({"clip_margin_px": 0}, "clip_margin_px is 0"),
     ],
 )
 def test_options_out_of_range_are_refused(choice: dict[str, Any], says: str) -> None:
