@@ -28,20 +28,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--save", type=Path, default=Path("tracked.mp4"))
     arguments = parser.parse_args(argv)
 
-    bundle = convert_checkpoint(
-        arguments.checkpoint,
-        arguments.bundle,
-        on_progress=lambda done, total, words: print(f"{done + 1}/{total} {words}"),
-    )
-    for artefact in bundle.artefacts:
-        if artefact.parity is not None:
-            print(f"{artefact.name}: edges within {artefact.parity.box_px:.1e} px of PyTorch's")
+    # The video first: that it cannot be read is better known before a minute of converting.
+    with open_frames(arguments.video) as source:
+        bundle = convert_checkpoint(
+            arguments.checkpoint,
+            arguments.bundle,
+            on_progress=lambda done, total, words: print(f"{done + 1}/{total} {words}"),
+        )
+        for artefact in bundle.artefacts:
+            if artefact.parity is not None:
+                print(f"{artefact.name}: edges within {artefact.parity.box_px:.1e} px of PyTorch's")
 
-    # Not TrackerOptions(...) anew: the search factor in the bundle is the one for this network.
-    options = replace(bundle.tracker_defaults, update_interval=25)
-    with MultiTracker(bundle, options=options) as tracker, open_frames(arguments.video) as source:
-        print("\n".join(tracker.engine.choice.reasons))
-        summary = track_video(tracker, source, [tuple(arguments.box)], save=arguments.save)
+        # Not TrackerOptions(...) anew: the search factor in the bundle is the one for this network.
+        options = replace(bundle.tracker_defaults, update_interval=25)
+        with MultiTracker(bundle, options=options) as tracker:
+            print("\n".join(tracker.engine.choice.reasons))
+            summary = track_video(tracker, source, [tuple(arguments.box)], save=arguments.save)
     print(f"{summary.frames} frames, {summary.frames_lost} lost, in {arguments.save}")
 
 

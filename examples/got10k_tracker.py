@@ -7,6 +7,7 @@ python examples/got10k_tracker.py BUNDLE OTB_FOLDER
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from got10k.experiments import ExperimentOTB
 from got10k.trackers import Tracker
 from numpy.typing import NDArray
 
-from edge_tracker import EdgeTracker
+from edge_tracker import EdgeTracker, EdgeTrackerError
 
 
 class Got10kTracker(Tracker):
@@ -52,4 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EdgeTrackerError as error:
+        sys.exit(str(error))

@@ -6,11 +6,12 @@ python examples/replace_cv2_tracker.py BUNDLE VIDEO --box X Y W H
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 import cv2
 
-from edge_tracker import Cv2Tracker
+from edge_tracker import Cv2Tracker, EdgeTrackerError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -38,4 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EdgeTrackerError as error:
+        sys.exit(str(error))

@@ -9,10 +9,11 @@ nothing keeps two of them from settling on the same object.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_tracker import MultiTracker
+from edge_tracker import EdgeTrackerError, MultiTracker
 from edge_tracker.video.draw import annotate
 from edge_tracker.video.frames import open_frames
 from edge_tracker.video.recording import frame_writer
@@ -45,4 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EdgeTrackerError as error:
+        sys.exit(str(error))

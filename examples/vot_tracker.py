@@ -13,11 +13,12 @@ In the workspace's trackers.ini:
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 import trax
 
-from edge_tracker import EdgeTracker
+from edge_tracker import EdgeTracker, EdgeTrackerError
 from edge_tracker.video.frames import read_image
 
 
@@ -50,4 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EdgeTrackerError as error:
+        sys.exit(str(error))

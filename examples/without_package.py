@@ -129,6 +129,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--box", type=float, nargs=4, required=True, metavar=("X", "Y", "W", "H"))
     arguments = parser.parse_args(argv)
 
+    if not (arguments.bundle / "manifest.json").is_file():
+        parser.error(f"{arguments.bundle} is not a bundle's folder")
     tracker = Tracker(arguments.bundle)
     video = cv2.VideoCapture(arguments.video)
     started, frame = video.read()

@@ -185,13 +185,47 @@ def test_the_programs_of_the_bundle_page_open_its_graphs(
     assert float(run_program(replays_goldens).split()[0]) < 1e-4
 
 
-@pytest.mark.parametrize("example", ["uncertainty", "convert_and_track"])
-def test_a_missing_video_or_bundle_is_one_line(example: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", f"examples.{example}", "absent", "absent.mp4"]
-    finished = subprocess.run(
-        [*command, *BOX],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+EXAMPLES = (
+    "convert_and_track", "several_targets", "replace_cv2_tracker", "uncertainty", "without_package",
+)  # fmt: skip
+
+
+def program(example: str, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", f"examples.{example}", *words]
+    return subprocess.run(
+        command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_a_missing_bundle_or_checkpoint_is_one_line(
+    example: str, clip: Path, tmp_path: Path
+) -> None:
+    finished = program(example, str(tmp_path / "absent"), str(clip), *BOX)
+    assert finished.returncode in (1, 2)
+    *usage, said = finished.stderr.splitlines()
+    assert "absent" in said
+    assert not usage or usage[0].startswith("usage: ")
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_a_missing_video_is_one_line_before_any_work(
+    example: str, bundle: str, nano_checkpoint: Path, tmp_path: Path
+) -> None:
+    first = str(nano_checkpoint) if example == "convert_and_track" else bundle
+    finished = program(example, first, str(tmp_path / "absent.mp4"), *BOX)
+    assert finished.returncode in (1, 2)
+    assert finished.stdout == ""
+    assert "absent.mp4" in finished.stderr.splitlines()[-1]
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize("example", ["got10k_tracker", "vot_tracker"])
+def test_a_toolkit_s_example_without_a_bundle_is_one_line(example: str, tmp_path: Path) -> None:
+    pytest.importorskip("got10k" if "got10k" in example else "trax", reason="needs the toolkit")
+    words = [str(tmp_path / "absent"), *([str(tmp_path)] if "got10k" in example else [])]
+    finished = program(example, *words)
     assert finished.returncode == 1
-    assert "absent" in finished.stderr
-    assert finished.stderr.count("\n") == 1
+    assert "absent: no such folder" in finished.stderr.splitlines()[-1]
+    assert "Traceback" not in finished.stderr
