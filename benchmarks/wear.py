@@ -1,10 +1,11 @@
 """A bundle under wear: updates for long, trackers in threads, commands side by side, full disks, a
 camera that fails, a clock that jumps.
 
-python -m benchmarks.wear BUNDLE [--only updates,threads,twice,full,camera,clock] [--seconds S]
+python -m benchmarks.wear BUNDLE [--checkpoint CHECKPOINT] [--only PARTS] [--commands NAMES]
 
 Full disks are files that may grow no further (RLIMIT_FSIZE), so that no disk has to be filled;
-Linux only. Ends with status 1 if anything was not as it should be.
+Linux only. convert and demo are tried where a checkpoint is given. Ends with status 1 if anything
+was not as it should be.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,11 +21,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
 
-from edge_tracker import EdgeTracker
+from edge_tracker import EdgeTracker, EdgeTrackerError, open_bundle
 from edge_tracker.video.recording import frame_writer
 from edge_tracker.video.rendered_clip import render_clip
 
@@ -41,16 +45,16 @@ def state() -> tuple[int, int, int]:
     return memory_mb, int(facts["Threads"]), len(os.listdir("/proc/self/fd"))
 
 
-def updates(bundle: Path, folder: Path, seconds: float) -> bool:
+def updates(given: Given, folder: Path) -> bool:
     """After a warm-up, a tenth of the time, nothing grows: to the middle, to the end."""
     flat = True
     frames = [frame.image for frame in render_clip(FRAMES, 320, 240)]
     for backend in ("openvino", "onnxruntime"):
-        with EdgeTracker(bundle, backend=backend, num_threads=1) as tracker:
+        with EdgeTracker(given.bundle, backend=backend, num_threads=1) as tracker:
             tracker.init(frames[0], (100, 80, 60, 60))
             started_s, count, states = time.monotonic(), 0, []
             for share in (0.1, 0.5, 1.0):
-                while time.monotonic() - started_s < share * seconds / 2:
+                while time.monotonic() - started_s < share * given.seconds / 2:
                     tracker.update(frames[count % FRAMES])
                     count += 1
                 states.append(state())
@@ -60,13 +64,13 @@ def updates(bundle: Path, folder: Path, seconds: float) -> bool:
     return flat
 
 
-def threads(bundle: Path, folder: Path, seconds: float) -> bool:
+def threads(given: Given, folder: Path) -> bool:
     """Eight, each with its own tracker, find the same boxes."""
     frames = [frame.image for frame in render_clip(FRAMES, 320, 240)]
     boxes: dict[int, list[tuple[float, ...]]] = {}
 
     def follow(number: int) -> None:
-        with EdgeTracker(bundle, num_threads=1) as tracker:
+        with EdgeTracker(given.bundle, num_threads=1) as tracker:
             tracker.init(frames[0], (100, 80, 60, 60))
             boxes[number] = [tracker.update(frame).box for frame in frames]
 
@@ -80,19 +84,50 @@ def threads(bundle: Path, folder: Path, seconds: float) -> bool:
     return equal
 
 
-def commands(bundle: Path, folder: Path, clip: Path) -> dict[str, list[str]]:
-    """Each command that reads a bundle, writing all that it can into a folder."""
-    outputs = {suffix: str(folder / f"out.{suffix}") for suffix in ("json", "csv", "html", "mp4")}
-    json = ["--json", outputs["json"]]
-    few = ["--iterations", "20", "--no-cold-start", "--precision", "fp32"]
-    track = ["track", str(bundle), str(clip), "--box", BOX, "--csv", outputs["csv"]]
-    return {
-        "inspect": ["inspect", str(bundle), *json],
-        "doctor": ["doctor", str(bundle), *json],
-        "verify": ["verify", str(bundle), *json],
-        "bench": ["bench", str(bundle), *few, *json, "--html", outputs["html"]],
-        "track": [*track, "--save", outputs["mp4"], *json],
+@dataclass(frozen=True)
+class Given:
+    """What the commands are tried on. wanted: names of commands, all if empty."""
+
+    bundle: Path
+    checkpoint: Path | None
+    seconds: float
+    wanted: tuple[str, ...]
+
+
+def commands(given: Given, place: Path, clip: Path) -> dict[str, list[str]]:
+    """Each command, writing all that it can into a folder. Those that change a bundle have a copy
+    of their own there.
+    """
+    bundle, own = str(given.bundle), place / "own.bundle"
+    outputs = {
+        suffix: str(place / f"out.{suffix}") for suffix in ("json", "csv", "html", "md", "mp4")
     }
+    json, html = ["--json", outputs["json"]], ["--html", outputs["html"]]
+    few = ["--iterations", "20", "--no-cold-start", "--precision", "fp32"]
+    data, samples = str(clip.parent / "data"), str(place / "out.npz")
+    track = ["track", bundle, str(clip), "--box", BOX, "--csv", outputs["csv"]]
+    every = {
+        "inspect": ["inspect", bundle, *json],
+        "doctor": ["doctor", bundle, *json],
+        "verify": ["verify", bundle, "--precision", "fp32", *json],
+        "bench": ["bench", bundle, *few, *json, *html],
+        "track": [*track, "--save", outputs["mp4"], *json],
+        "eval": ["eval", bundle, data, "--precision", "fp32", "--results", str(place / "results"),
+                 *json, *html, "--markdown", outputs["md"]],
+        "calibrate": ["calibrate", bundle, data, "--samples", "32", "-o", samples, *json],
+    }  # fmt: skip
+    if find_spec("tensorrt_rtx") is not None:
+        build = ["--precision", "fp32", "--compute-capability", "8.6", *json]
+        every["build"] = ["build", str(own), *build]
+    if given.checkpoint is not None:
+        convert = ["convert", str(given.checkpoint), "-o", str(place / "made.bundle")]
+        every["convert"] = [*convert, "--precision", "fp32", *json]
+        every["demo"] = ["demo", "-o", str(place / "demo"), "--frames", "4"]
+    chosen = {name: words for name, words in every.items() if name in (given.wanted or every)}
+    if "build" in chosen:
+        shutil.rmtree(own, ignore_errors=True)
+        shutil.copytree(given.bundle, own)
+    return chosen
 
 
 def started(
@@ -121,49 +156,74 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, warned.strip().rpartition("\n")[2][:150]
 
 
-def twice(bundle: Path, folder: Path, seconds: float) -> bool:
-    """Two processes of each command at once, from a cold cache, the same outputs."""
+def twice(given: Given, folder: Path) -> bool:
+    """Two processes of each command at once, from a cold cache, on the same outputs: both succeed,
+    or one is told in a line to wait for the other; what they leave is whole.
+    """
     clip, right = write_clip(folder / "clip.mp4"), True
-    for name, words in commands(bundle, folder, clip).items():
-        both = [started(words, folder / f"cache_{name}") for _ in range(2)]
+    for name in commands(given, folder, clip):
+        place = folder / f"twice_{name}"
+        place.mkdir()
+        words = commands(replace(given, wanted=(name,)), place, clip)[name]
+        both = [started(words, place / "cache") for _ in range(2)]
         results = [ended(process) for process in both]
-        right &= all(status == 0 for status, _ in results)
-        print(f"two of {name}: {results}")
+        wrong = broken(place)
+        right_here = not wrong and 0 in (status for status, _ in results)
+        for status, line in results:
+            right_here &= status == 0 or (status == 1 and line.startswith("edge-tracker: error"))
+        right &= right_here
+        print(f"two of {name}: {results}{'' if right_here else f' WRONG {wrong}'}", flush=True)
     return right
 
 
-def full(bundle: Path, folder: Path, seconds: float) -> bool:
-    """At each size: success, or status 1 in a line; an old output is whole and alone."""
+def full(given: Given, folder: Path) -> bool:
+    """At each size: success, or status 1 in a line; an old output is whole, and nothing half done
+    is left.
+    """
     clip, right = write_clip(folder / "clip.mp4"), True
     for most_bytes in DISK_BYTES:
-        place = folder / f"full_{most_bytes}"
-        place.mkdir()
-        for name, words in commands(bundle, place, clip).items():
+        for name in commands(given, folder, clip):
+            place = folder / f"full_{most_bytes}_{name}"
+            place.mkdir()
+            words = commands(replace(given, wanted=(name,)), place, clip)[name]
             outputs = [Path(word) for word in words if word.startswith(str(place / "out."))]
             for output in outputs:
                 output.write_text("old")
             status, line = ended(started(words, place / "cache", most_bytes))
-            left = {path.name for path in place.iterdir()} - {"cache"}
+            wrong = broken(place)
             old = [output.name for output in outputs if output.read_bytes() == b"old"]
             as_it_should = (
-                status in (0, 1)
-                and left == {output.name for output in outputs}
+                not wrong
+                and status in (0, 1)
                 and (status == 1) == line.startswith("edge-tracker: error")
                 and (status == 1 or not old)
             )
             right &= as_it_should
             print(f"{name}, {most_bytes} bytes: {status} {line!r}, old: {', '.join(old)}"
-                  f"{'' if as_it_should else f' WRONG, left: {sorted(left)}'}")  # fmt: skip
-            for output in outputs:
-                output.unlink()
+                  f"{'' if as_it_should else f' WRONG {wrong}'}", flush=True)  # fmt: skip
+            shutil.rmtree(place)
     return right
 
 
-def camera(bundle: Path, folder: Path, seconds: float) -> bool:
+def broken(place: Path) -> list[str]:
+    """Hidden names that a command left behind, and bundles that are not whole."""
+    names = [path for path in place.rglob("*") if "cache" not in path.parts]
+    wrong = [f"{path} was left" for path in names if path.name.startswith(".")]
+    for path in names:
+        if path.name == "manifest.json":
+            try:
+                bundle = open_bundle(path.parent)
+                bundle.check_files(list(bundle.files))
+            except EdgeTrackerError as error:
+                wrong.append(str(error))
+    return wrong
+
+
+def camera(given: Given, folder: Path) -> bool:
     """A pipe of JPEGs that stalls for 3 s, changes size, and ends within a frame."""
     pipe, rows = folder / "camera.mjpeg", folder / "rows.csv"
     os.mkfifo(pipe)
-    words = ["track", str(bundle), str(pipe), "--box", BOX, "--csv", str(rows)]
+    words = ["track", str(given.bundle), str(pipe), "--box", BOX, "--csv", str(rows)]
     process = started(words, folder / "cache")
     with pipe.open("wb", buffering=0) as stream:
         for index, frame in enumerate(render_clip(3 * FRAMES, 320, 240)):
@@ -184,7 +244,7 @@ def camera(bundle: Path, folder: Path, seconds: float) -> bool:
     return status == 0 and count >= 2 * FRAMES
 
 
-def clock(bundle: Path, folder: Path, seconds: float) -> bool:
+def clock(given: Given, folder: Path) -> bool:
     """The time of day goes back by an hour at each look: the same boxes."""
     jumps = (
         "import itertools, time\n"
@@ -194,7 +254,7 @@ def clock(bundle: Path, folder: Path, seconds: float) -> bool:
     clip, written = write_clip(folder / "clip.mp4"), []
     for prelude in ("", jumps):
         place = Path(tempfile.mkdtemp(dir=folder))
-        words = commands(bundle, place, clip)["track"]
+        words = commands(replace(given, wanted=("track",)), place, clip)["track"]
         status = ended(started(words, place / "cache", prelude=prelude))[0]
         written.append((status, (place / "out.csv").read_text()))
     print(f"clock: {[status for status, _ in written]}, equal: {written[0] == written[1]}")
@@ -202,13 +262,22 @@ def clock(bundle: Path, folder: Path, seconds: float) -> bool:
 
 
 def write_clip(path: Path) -> Path:
+    """A clip, and beside it `data`, a data set of two short sequences."""
     with frame_writer(path, 25, 320, 240) as write:
         for frame in render_clip(FRAMES, 320, 240):
             write(frame.image)
+    for name in ("first", "second"):
+        images = path.parent / "data" / name / "img"
+        images.mkdir(parents=True)
+        boxes = []
+        for index, frame in enumerate(render_clip(FRAMES, 320, 240)):
+            cv2.imwrite(str(images / f"{index:04}.jpg"), frame.image)
+            boxes.append(",".join(f"{value:.1f}" for value in frame.box))
+        (images.parent / "groundtruth_rect.txt").write_text("\n".join(boxes) + "\n")
     return path
 
 
-PARTS: dict[str, Callable[[Path, Path, float], bool]] = {
+PARTS: dict[str, Callable[[Given, Path], bool]] = {
     part.__name__: part for part in (updates, threads, twice, full, camera, clock)
 }
 
@@ -216,14 +285,19 @@ PARTS: dict[str, Callable[[Path, Path, float], bool]] = {
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
+    parser.add_argument("--checkpoint", type=Path, help="small: it is converted many times")
     parser.add_argument("--only", default=",".join(PARTS), metavar="PARTS")
+    parser.add_argument("--commands", default="", metavar="NAMES", help="for twice and full")
     parser.add_argument("--seconds", type=float, default=60.0, help="of updates, both backends")
     arguments = parser.parse_args(argv)
+    checkpoint = arguments.checkpoint and arguments.checkpoint.resolve()
+    wanted = tuple(name for name in arguments.commands.split(",") if name)
+    given = Given(arguments.bundle.resolve(), checkpoint, arguments.seconds, wanted)
     wrong = []
     for name in arguments.only.split(","):
         with tempfile.TemporaryDirectory() as folder:
             begun_s = time.monotonic()
-            if not PARTS[name](arguments.bundle.resolve(), Path(folder), arguments.seconds):
+            if not PARTS[name](given, Path(folder)):
                 wrong.append(name)
             print(f"== {name}: {time.monotonic() - begun_s:.0f} s", flush=True)
     print(f"not as it should be: {', '.join(wrong) or 'nothing'}")

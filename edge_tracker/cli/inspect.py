@@ -11,6 +11,7 @@ from edge_tracker.cli.arguments import Subparsers, add_json_option, add_subcomma
 
 if TYPE_CHECKING:
     from edge_tracker.bundle.opening import Bundle
+    from edge_tracker.bundle.spec import ConvStem
 
 
 #: Sources of calibration samples that are shown; all are in the JSON.
@@ -84,7 +85,21 @@ def _calibration_rows(bundle: Bundle) -> list[tuple[str, str]]:
 
 def _network_rows(bundle: Bundle) -> list[tuple[str, str]]:
     spec, options = bundle.spec, bundle.tracker_defaults
+    geometry = {field.name: str(getattr(spec, field.name)) for field in dataclasses.fields(spec)}
+    geometry["stem"] = stem_in_words(spec.stem)
     return [
-        *((field.name, str(getattr(spec, field.name))) for field in dataclasses.fields(spec)),
+        *geometry.items(),
         *((field.name, str(getattr(options, field.name))) for field in dataclasses.fields(options)),
     ]
+
+
+def stem_in_words(stem: ConvStem | None) -> str:
+    if stem is None:
+        return "none, a patch embedding"
+    stages = "; ".join(
+        f"{stage.blocks} x {stage.kernel_px} px to {stage.channels}, stride {stage.stride}, "
+        f"expansion {stage.expansion}"
+        for stage in stem.stages
+    )
+    fine = ", features at stride 8 mixed in" if stem.fine else ""
+    return f"convolution to {stem.channels} channels, then blocks: {stages}{fine}"

@@ -26,7 +26,9 @@ PIPE_WIDTH = 240
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of text; a column whose cells are all numbers is aligned to the right."""
+    """Print rows of text; a column whose cells are all numbers is aligned to the right. Where a
+    terminal is too narrow for whole words side by side, each row is a list of its own.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -36,25 +38,42 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
             """Not to end the process, as rich would."""
             raise BrokenPipeError
 
+    console = PatientConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    size = len(columns)
+    if size > 2 and _narrowest(columns, rows) > console.width:
+        ends = {size * (number + 1) - 1 for number in range(len(rows))}
+        rows = [pair for row in rows for pair in zip(columns, row, strict=True)]
+        columns = ("", "")
+    else:
+        ends = set()
+
     # As Text, so that square brackets in paths and messages are not taken for markup.
     table = Table(
         title=Text(harmless(title), style="table.title"), title_justify="left",
         show_header=any(columns),
     )  # fmt: skip
     for index, column in enumerate(columns):
-        numeric = all(row[index][:1].isdigit() for row in rows)
+        numeric = not ends and all(row[index][:1].isdigit() for row in rows)
         table.add_column(
             Text(harmless(column)),
             justify="right" if numeric else "left",
             overflow="fold",
             # The names of a list stay whole in a narrow terminal.
-            no_wrap=index == 0 and not any(columns),
+            no_wrap=index == 0 and size == 2 and not any(columns),
         )
-    for row in rows:
-        table.add_row(*(Text(harmless(cell)) for cell in row))
+    for number, row in enumerate(rows):
+        table.add_row(*(Text(harmless(cell)) for cell in row), end_section=number in ends)
     with _reader_may_leave():
-        width = None if sys.stdout.isatty() else PIPE_WIDTH
-        PatientConsole(width=width, highlight=False).print(table)
+        console.print(table)
+
+
+def _narrowest(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """How wide a table is that splits no word: each column as its longest, and its frame."""
+    words = [
+        max(len(word) for cell in cells for word in (cell.split() or [""]))
+        for cells in zip(columns, *rows, strict=True)
+    ]
+    return sum(words) + 3 * len(words) + 1
 
 
 def print_line(text: str) -> None:

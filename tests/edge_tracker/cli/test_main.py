@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from edge_tracker.bundle.opening import Bundle
+from edge_tracker.bundle.spec import ConvStem, StemStage
 from edge_tracker.cli.arguments import names_among
+from edge_tracker.cli.inspect import stem_in_words
 from edge_tracker.cli.main import main
 from edge_tracker.installing import install_command
 from edge_tracker.version import __version__
@@ -360,6 +362,40 @@ def test_inspect_shows_network_models_and_origin(
     ):
         assert text in printed
     assert json.loads(report.read_text()) == manifest
+
+
+def test_a_stem_is_told_in_words() -> None:
+    stem = ConvStem(channels=8, stages=(StemStage(2, 3, 2, 6, 16),), fine=True)
+    words = "convolution to 8 channels, then blocks: 2 x 3 px to 16, stride 2, expansion 6"
+    assert stem_in_words(stem) == f"{words}, features at stride 8 mixed in"
+    assert stem_in_words(None) == "none, a patch embedding"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize(("width", "is_a_list"), [(36, True), (37, False)])
+def test_a_table_too_wide_for_a_terminal_is_a_list_of_each_row(width: int, is_a_list: bool) -> None:
+    import pty
+
+    program = (
+        "from edge_tracker.cli.printing import print_table\n"
+        "print_table('Models', ('model', 'box error (search crop)', 'score error'),\n"
+        "            [('onnx/fp32', '1.2e-05 px', '6.0e-08'), ('openvino/fp16', '5e-02 px', '3')])"
+    )
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(width), "NO_COLOR": "1"}
+    subprocess.run(
+        [sys.executable, "-c", program], stdout=theirs, env=environment, check=True, timeout=60
+    )
+    os.close(theirs)
+    lines = re.sub(r"\x1b\[\d*m", "", os.read(ours, 65536).decode()).splitlines()
+    os.close(ours)
+    assert max(map(len, lines)) <= width
+    words = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+    if is_a_list:
+        assert words.index(["model", "onnx/fp32"]) < words.index(["score error", "6.0e-08"])
+        assert ["model", "openvino/fp16"] in words
+    else:
+        assert ["openvino/fp16", "5e-02 px", "3"] in words
 
 
 def test_inspect_names_a_damaged_file(
