@@ -18,12 +18,14 @@ from converters.to_onnx import export_onnx
 from converters.to_openvino import convert_to_openvino
 from edge_tracker.backends.parity import LIMITS
 from edge_tracker.bundle.goldens import GOLDEN, Golden
-from edge_tracker.bundle.manifest import Artefact, Parity, Source
+from edge_tracker.bundle.manifest import Artefact, Parity, Source, parse_presence
 from edge_tracker.bundle.opening import Bundle, open_bundle, sha256_of
 from edge_tracker.bundle.spec import spec_to_dict
 from edge_tracker.bundle.writing import replacing_folder
-from edge_tracker.errors import EdgeTrackerError, Int8Refused
+from edge_tracker.errors import CheckpointError, EdgeTrackerError, Int8Refused
+from edge_tracker.files.untrusted import read_json, reading
 from edge_tracker.options import OnProgress, TrackerOptions, tell_nobody
+from edge_tracker.rules.presence_model import PresenceModel
 from mixformerv2.checkpoint import build_network, read_checkpoint
 from mixformerv2.model import MixFormerV2
 
@@ -49,7 +51,8 @@ def convert_checkpoint(
     IR for each precision, made from the ONNX pair in fp32. Every artefact
     is run against PyTorch's full forward on golden inputs; the largest errors go into the manifest.
     `tracker` are the defaults that the bundle carries; None for the official tracker's, with the
-    search factor that the checkpoint states, if it does.
+    search factor that the checkpoint states, if it does. A file NAME.presence.json beside the
+    checkpoint NAME.* (`python -m distillation.presence`) lets the bundle tell presence.
 
     "int8" among the precisions needs `int8`, an Int8Options, which says what calibrates and judges
     it, and the package nncf; it adds an int8 artefact of each target, and OpenVINO's fp32 to judge
@@ -133,6 +136,7 @@ class _Conversion:
     network: MixFormerV2
     tracker: TrackerOptions
     source: Source
+    presence: PresenceModel | None
 
     @property
     def metadata(self) -> dict[str, str]:
@@ -159,7 +163,13 @@ class _Conversion:
         """Before any parity is known."""
         described = [describe_artefact(self.folder, *artefact) for artefact in artefacts]
         return Draft(
-            self.folder, self.network.spec, self.tracker, self.source, _tool_versions(), described
+            self.folder,
+            self.network.spec,
+            self.tracker,
+            self.source,
+            _tool_versions(),
+            described,
+            presence=self.presence,
         )
 
 
@@ -169,7 +179,19 @@ def _begin(checkpoint: Path, folder: Path, tracker: TrackerOptions | None) -> _C
     if tracker is None and stated.search_factor is not None:
         tracker = TrackerOptions(search_factor=stated.search_factor)
     source = Source(checkpoint.name, sha256_of(checkpoint))
-    return _Conversion(folder, network, tracker or TrackerOptions(), source)
+    return _Conversion(
+        folder, network, tracker or TrackerOptions(), source, _presence_beside(checkpoint)
+    )
+
+
+def _presence_beside(checkpoint: Path) -> PresenceModel | None:
+    name = checkpoint.name.split(".")[0]
+    file = checkpoint.with_name(f"{name}.presence.json")
+    if not file.is_file():
+        return None
+    remedy = "make it anew by python -m distillation.presence, or move it away"
+    with reading(f"presence {file}", remedy, CheckpointError):
+        return parse_presence(read_json(file))
 
 
 def _check_choice(kind: str, chosen: Sequence[str], known: Sequence[str]) -> None:

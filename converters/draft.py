@@ -27,6 +27,7 @@ from edge_tracker.bundle.opening import open_bundle
 from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.bundle.writing import write_manifest
 from edge_tracker.options import TrackerOptions
+from edge_tracker.rules.presence_model import PresenceModel
 
 
 @dataclass
@@ -40,11 +41,18 @@ class Draft:
     tools: Mapping[str, str]
     artefacts: list[Artefact] = field(default_factory=list)
     calibration: Mapping[str, Any] | None = None
+    presence: PresenceModel | None = None
 
     def write(self) -> None:
         """The manifest, of all that is in the folder."""
         content = manifest_content(
-            self.spec, self.tracker, self.source, self.tools, self.artefacts, self.calibration
+            self.spec,
+            self.tracker,
+            self.source,
+            self.tools,
+            self.artefacts,
+            self.calibration,
+            self.presence,
         )
         write_manifest(self.folder, content)
 

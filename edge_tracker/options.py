@@ -18,6 +18,9 @@ MOST = 2**53 - 1
 #: Told how much is done, of how much (None: nobody knows), and in a few words what is under way.
 OnProgress = Callable[[int, int | None, str], None]
 
+RECOVERIES = ("off", "local", "frame")
+MOST_TILES = 64
+
 
 def tell_nobody(done: int, total: int | None, words: str) -> None:
     """An OnProgress of a caller who does not listen."""
@@ -37,6 +40,10 @@ class TrackerOptions:
     found_score: ... until a frame scores at least this.
     lost_search_factor: search factor while lost, to look further around; None keeps
         `search_factor`, as the official tracker does.
+    recovery: where to look for a target that has been lost for `lost_frames` frames: "off", where
+        it is taken to be, as the official tracker does; "local", around the place where it was last
+        found; "frame", in the whole frame. Bundles that do not tell presence keep to "off".
+    recovery_tiles: at most so many search regions in each of these frames.
 
     Raises ValueError for a number out of range, TypeError for what is not a number or a count that
     is not whole.
@@ -51,6 +58,8 @@ class TrackerOptions:
     lost_frames: int = 5
     found_score: float = 0.5
     lost_search_factor: float | None = None
+    recovery: str = "off"
+    recovery_tiles: int = 4
 
     def __post_init__(self) -> None:
         for name in ("template_factor", "search_factor", "lost_search_factor"):
@@ -63,7 +72,13 @@ class TrackerOptions:
                 f"lost_score {self.lost_score} is above found_score {self.found_score}: "
                 "the target would be lost and found by the same score"
             )
-        counts = {"update_interval": (0, MOST), "lost_frames": (1, MOST), "clip_margin_px": (1, 16)}
+        checked_name("recovery", self.recovery, RECOVERIES)
+        counts = {
+            "update_interval": (0, MOST),
+            "lost_frames": (1, MOST),
+            "clip_margin_px": (1, 16),
+            "recovery_tiles": (1, MOST_TILES),
+        }
         for name, (least, most) in counts.items():
             self._set(name, checked_whole(name, getattr(self, name), least, most))
 

@@ -38,6 +38,16 @@ def crop(frame: np.ndarray, box: Box, factor: float, size_px: int) -> tuple[np.n
     return cv2.resize(square, (size_px, size_px)), side
 
 
+def look(frame: np.ndarray, box: Box) -> np.ndarray:
+    return crop(frame, box, 1.0, 16)[0].astype(float)
+
+
+def colours(pixels: np.ndarray) -> np.ndarray:
+    """Shares of 216 colours."""
+    steps = pixels.astype(int) * 6 // 256
+    return np.bincount((steps @ np.array([36, 6, 1])).ravel(), minlength=216) / 256
+
+
 def clip(low: float, high: float, length: int, margin: int) -> tuple[float, float]:
     """One axis of a box -> its start and its length, clipped to the frame."""
     start = min(max(0.0, low), length - margin)
@@ -46,13 +56,17 @@ def clip(low: float, high: float, length: int, margin: int) -> tuple[float, floa
 
 
 class Tracker:
-    """box: x, y, w, h in the frame. score: a probability. found: False while the target is lost."""
+    """box: x, y, w, h in the frame. score: a probability. found: False while the target is lost.
+
+    presence: a probability, where the bundle tells it.
+    """
 
     def __init__(self, bundle: Path) -> None:
         manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
         if (manifest["format"], manifest["format_version"]) != ("edge_tracker.bundle", 1):
             raise ValueError(f"{bundle} is not a bundle of format version 1")
         self.model, self.options = manifest["model"], manifest["tracker"]
+        self.presence_model = manifest.get("presence")
         (onnx,) = (
             artefact["graphs"]
             for artefact in manifest["artefacts"]
@@ -65,6 +79,7 @@ class Tracker:
 
     def init(self, frame: np.ndarray, box: Box) -> None:
         self.box, self.score, self.found, self.frames_below = box, 1.0, True, 0
+        self.first_look, self.log_odds_mean, self.presence = look(frame, box), None, None
         self.initial_template = self.online_template = self.template_of(frame)
         self.encode_templates()
         self.start_interval()
@@ -79,18 +94,49 @@ class Tracker:
             ["edge_probs", "score"], {"search": search[None], "template_kv": self.template_kv}
         )
         bins = self.model["bins"]
-        left, top, right, bottom = side * (edge_probs[0].astype(float) @ (np.arange(bins) / bins))
+        probs, places = edge_probs[0].astype(float), np.arange(bins) / bins
+        edges = probs @ places
+        left, top, right, bottom = side * edges
+        stds = side * np.sqrt(np.maximum(probs @ places**2 - edges**2, 0))
         x, y, w, h = self.box
         corner_x, corner_y = x + w / 2 - side / 2, y + h / 2 - side / 2
         height, width = frame.shape[:2]
         margin = options["clip_margin_px"]
         x, w = clip(corner_x + left, corner_x + right, width, margin)
         y, h = clip(corner_y + top, corner_y + bottom, height, margin)
-        self.box, self.score = (x, y, w, h), float(score[0])
-        self.judge()
+        before, self.box, self.score = self.box, (x, y, w, h), float(score[0])
+        if self.presence_model is None:
+            self.judge_by_score()
+        else:
+            self.presence = self.measure_presence(frame, before, stds)
+            self.found = self.presence >= self.presence_model["found_presence"]
         self.remember_best(frame)
 
-    def judge(self) -> None:
+    def measure_presence(self, frame: np.ndarray, before: Box, stds: np.ndarray) -> float:
+        """Probability that the box overlaps the target by more than half."""
+        (x0, y0, w0, h0), (x, y, w, h) = before, self.box
+        left, top, right, bottom = stds
+        score = min(max(self.score, 1e-6), 1 - 1e-6)
+        log_odds = math.log(score / (1 - score))
+        mean = log_odds if self.log_odds_mean is None else (self.log_odds_mean + log_odds) / 2
+        self.log_odds_mean = mean
+        way = math.hypot(x + w / 2 - x0 - w0 / 2, y + h / 2 - y0 - h0 / 2) / math.sqrt(w0 * h0)
+        now = look(frame, self.box)
+        a, b = (part - part.mean(axis=(0, 1)) for part in (now, self.first_look))
+        features = {
+            "log_odds": log_odds,
+            "log_odds_mean": mean,
+            "edge_spread": math.log(max(left / w, right / w, top / h, bottom / h) + 1e-3),
+            "jump": math.log(way + 0.01),
+            "scale_jump": math.log(abs(math.log(w * h / (w0 * h0))) + 0.01),
+            "similarity": (a * b).sum() / math.sqrt((a**2).sum() * (b**2).sum() + 1e-9),
+            "colours": np.sqrt(colours(now) * colours(self.first_look)).sum(),
+        }
+        weights = self.presence_model["weights"]
+        total = sum(weights[name] * value for name, value in features.items())
+        return 1 / (1 + math.exp(-min(max(self.presence_model["intercept"] + total, -500), 500)))
+
+    def judge_by_score(self) -> None:
         self.frames_below = self.frames_below + 1 if self.score < self.options["lost_score"] else 0
         if self.frames_below >= self.options["lost_frames"]:
             self.found = False

@@ -15,6 +15,7 @@ from typing import Any
 from edge_tracker.bundle.contract import GRAPHS, TENSORS
 from edge_tracker.bundle.spec import ModelSpec, spec_from_dict, spec_to_dict
 from edge_tracker.options import TrackerOptions
+from edge_tracker.rules.presence_model import FEATURES, PresenceModel
 
 FORMAT = "edge_tracker.bundle"
 FORMAT_VERSION = 1
@@ -162,6 +163,7 @@ class Manifest:
     tools: Mapping[str, str]
     files: Mapping[str, FileFacts]
     calibration: Calibration | None = None
+    presence: PresenceModel | None = None
 
 
 # Reading.
@@ -176,7 +178,7 @@ def parse_manifest(content: object) -> Manifest:
         for name, place in listed.entries()
     }
     source = root["source"]
-    calibration = root.maybe("calibration")
+    calibration, presence = root.maybe("calibration"), root.maybe("presence")
     manifest = Manifest(
         spec=_spec(root["model"]),
         tracker=_tracker(root["tracker"]),
@@ -185,6 +187,7 @@ def parse_manifest(content: object) -> Manifest:
         tools={name: place.text() for name, place in root["tools"].entries()},
         files=files,
         calibration=_calibration(calibration) if calibration is not None else None,
+        presence=_presence(presence) if presence is not None else None,
     )
     for index, artefact in enumerate(manifest.artefacts):
         _check_shapes(f"artefacts[{index}]", artefact, manifest.spec)
@@ -276,14 +279,18 @@ def _spec(place: _Place) -> ModelSpec:
 
 def _tracker(place: _Place) -> TrackerOptions:
     place.only([field.name for field in fields(TrackerOptions)])
-    given = {
-        name: value.value if value.value is None else value.number()
-        for name, value in place.entries()
-    }
+    texts = [field.name for field in fields(TrackerOptions) if field.type == "str"]
+    given = {name: _option(value, is_text=name in texts) for name, value in place.entries()}
     try:
         return TrackerOptions(**given)  # type: ignore[arg-type]
     except (ValueError, TypeError) as error:
         raise ValueError(f"{place.path}: {error}") from error
+
+
+def _option(place: _Place, *, is_text: bool) -> float | str | None:
+    if place.value is None:
+        return None
+    return place.text() if is_text else place.number()
 
 
 def _artefact(place: _Place, listed: _Place, files: Mapping[str, FileFacts]) -> Artefact:
@@ -357,6 +364,26 @@ def _calibration(place: _Place) -> Calibration:
     return Calibration(place["seed"].count(), counts)
 
 
+def parse_presence(content: object) -> PresenceModel:
+    """What `presence_content` gives. Raises ValueError that names what is wrong."""
+    return _presence(_Place(content, "presence"))
+
+
+def _presence(place: _Place) -> PresenceModel:
+    weights = place["weights"]
+    weights.only(FEATURES)
+    try:
+        return PresenceModel(
+            intercept=place["intercept"].number(),
+            weights=tuple(weights[name].number() for name in FEATURES),
+            found_presence=place["found_presence"].number(),
+            false_alarms=place["false_alarms"].number(),
+            regained_presence=place["regained_presence"].number(),
+        )
+    except ValueError as error:
+        raise ValueError(f"{place.path}: {error}") from error
+
+
 def _check_shapes(path: str, artefact: Artefact, spec: ModelSpec) -> None:
     """Raise ValueError unless both graphs take and give what a network of this geometry does."""
     for name, graph in artefact.graphs.items():
@@ -390,9 +417,10 @@ def manifest_content(
     tools: Mapping[str, str],
     artefacts: Sequence[Artefact],
     calibration: Mapping[str, Any] | None = None,
+    presence: PresenceModel | None = None,
 ) -> Content:
     """The JSON of a new bundle, but for its files. calibration: what its samples say of
-    themselves.
+    themselves. So many parameters because each is a part of the manifest.
     """
     # Here, as it brings NumPy, which opening a bundle does without.
     from edge_tracker.rules.normalise import MEAN_RGB, STD_RGB
@@ -413,7 +441,13 @@ def manifest_content(
     }
     if calibration is not None:
         content["calibration"] = dict(calibration)
+    if presence is not None:
+        content["presence"] = presence_content(presence)
     return content
+
+
+def presence_content(presence: PresenceModel) -> Content:
+    return {**asdict(presence), "weights": dict(zip(FEATURES, presence.weights, strict=True))}
 
 
 def artefact_entry(artefact: Artefact) -> Content:

@@ -27,6 +27,7 @@ from edge_tracker.errors import BundleError
 from edge_tracker.files.untrusted import read_json, reading, short
 from edge_tracker.files.what_is_it import kind_of_file
 from edge_tracker.options import TrackerOptions, checked_list, checked_path
+from edge_tracker.rules.presence_model import PresenceModel
 
 _log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Bundle:
     tools: Mapping[str, str]
     files: Mapping[str, FileFacts]
     calibration: Calibration | None
+    presence: PresenceModel | None
     manifest: Content
 
     def find(self, kind: str, precision: str | None) -> Artefact | None:
@@ -149,6 +151,7 @@ def open_bundle(path: str | Path) -> Bundle:
         tools=said.tools,
         files=said.files,
         calibration=said.calibration,
+        presence=said.presence,
         manifest=manifest,
     )
     names = ", ".join(artefact.name for artefact in bundle.artefacts)

@@ -15,10 +15,12 @@ from edge_tracker.cli.arguments import (
     add_json_option,
     add_subcommand,
     names,
+    names_among,
     positive_int,
 )
 from edge_tracker.files.untrusted import harmless
 from edge_tracker.installing import refuse_foreign_companions
+from edge_tracker.options import RECOVERIES
 
 if TYPE_CHECKING:
     from edge_tracker.measure.evaluation.contenders import Contender
@@ -63,6 +65,13 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     add_artefact_options(parser, ("auto", *backend_names()))
     add_compute_option(parser)
+    parser.add_argument(
+        "--recovery",
+        type=names_among(RECOVERIES),
+        metavar="KINDS",
+        help="comma-separated: off, local, frame; where a lost target is looked for (default: as "
+        "the bundle says)",
+    )
     parser.add_argument(
         "--peer",
         type=_peer,
@@ -110,6 +119,7 @@ def run(arguments: argparse.Namespace) -> int:
     from edge_tracker.measure.evaluation.tables import (
         conditions,
         overall_table,
+        presence_table,
         sequence_table,
         to_json,
         to_markdown,
@@ -125,6 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
             backends=arguments.backend or ("auto",),
             precisions=arguments.precision or (None,),
             computes=arguments.compute or (None,),
+            recoveries=arguments.recovery or (None,),
             device=arguments.device,
             num_threads=arguments.threads,
             peers=[_open_peer(kind, path, arguments) for kind, path in arguments.peer],
@@ -142,6 +153,8 @@ def run(arguments: argparse.Namespace) -> int:
         write_text(arguments.html, to_html(evaluation))
     print_table("Sequences", *sequence_table(evaluation))
     print_table("Overall, means over sequences", *overall_table(evaluation))
+    if (presence := presence_table(evaluation)) is not None:
+        print_table("Presence: does it know that the target is gone", *presence)
     print_line(conditions(evaluation))
     for failure in evaluation.failures:
         tracker = "" if failure.contender is None else f"{failure.contender}: "

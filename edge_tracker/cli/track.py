@@ -24,6 +24,7 @@ from edge_tracker.cli.arguments import (
     positive_int,
     seconds,
 )
+from edge_tracker.options import RECOVERIES
 
 if TYPE_CHECKING:
     from edge_tracker.backends.graph import BackendChoice
@@ -113,6 +114,10 @@ def _add_frame_options(parser: argparse.ArgumentParser) -> None:
         "widths of the target (default: what the bundle says)",
     )  # fmt: skip
     parser.add_argument(
+        "--recovery", choices=RECOVERIES, help="where to look for a lost target: where it is taken "
+        "to be, around its last place, or in the whole frame (default: what the bundle says, off)",
+    )  # fmt: skip
+    parser.add_argument(
         "--update-interval", type=int_from(0), metavar="N", help="frames between changes of the "
         "online template, 0 for none (default: what the bundle says)",
     )  # fmt: skip
@@ -137,7 +142,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.show:
         window.require_display()
     bundle = open_bundle(arguments.bundle)
-    chosen = {name: getattr(arguments, name) for name in ("search_factor", "update_interval")}
+    names = ("search_factor", "update_interval", "recovery")
+    chosen = {name: getattr(arguments, name) for name in names}
     given = {name: value for name, value in chosen.items() if value is not None}
     options = dataclasses.replace(bundle.tracker_defaults, **given)
     rows = standard_output() if is_stdout(arguments.csv) else arguments.csv

@@ -17,8 +17,9 @@ from edge_tracker.rules.boxes import checked_box
 from edge_tracker.rules.crop import Image
 from edge_tracker.rules.frame import as_bgr
 from edge_tracker.tracker.engine import Engine
+from edge_tracker.tracker.result import TrackResult
 from edge_tracker.tracker.single import checked_options
-from edge_tracker.tracker.target import Target, TrackResult
+from edge_tracker.tracker.target import Target
 
 #: Rows of memory that are reserved at first; doubled when they are full.
 FIRST_ROWS = 8
@@ -97,6 +98,7 @@ class MultiTracker:
         self._refuse_closed()
         place = self._place(name)
         self._collect()
+        self._tracked[place].target.close()
         last = self._tracked.pop()
         if last.name != name:
             # It moves into the gap, so that the rows in use stay side by side.
@@ -130,7 +132,11 @@ class MultiTracker:
                 frame_of[place] = bgr
         self._collect()
         results: dict[int, TrackResult] = {}
-        for first, last in _spans(sorted(frame_of), self.engine.most_targets):
+        for place in sorted(frame_of):
+            if self._tracked[place].target.is_searched_for:
+                results[place] = self._tracked[place].target.recover(frame_of[place])
+        followed = [place for place in sorted(frame_of) if place not in results]
+        for first, last in _spans(followed, self.engine.most_targets):
             places = range(first, last)
             crops = [self._tracked[place].target.crop(frame_of[place]) for place in places]
             outputs = self.engine.search(np.stack(crops), self._rows[first:last])
@@ -141,8 +147,8 @@ class MultiTracker:
                 results[place] = tracked.target.conclude(frame_of[place], edge_probs, float(score))
         encoding = [
             self._use_online_template(place)
-            for place, result in results.items()
-            if self._tracked[place].target.observe(frame_of[place], result.score)
+            for place in followed
+            if self._tracked[place].target.observe(frame_of[place], results[place].score)
         ]
         if not any(encoding):
             self._encode_one_ahead()
@@ -154,6 +160,8 @@ class MultiTracker:
             return
         self._closed = True
         self._collect()
+        for tracked in self._tracked:
+            tracked.target.close()
         self._tracked.clear()
         self._release()
         self._owned.close()

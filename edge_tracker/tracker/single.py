@@ -14,7 +14,8 @@ from edge_tracker.rules.boxes import checked_box
 from edge_tracker.rules.crop import Image
 from edge_tracker.rules.frame import as_bgr
 from edge_tracker.tracker.engine import Engine
-from edge_tracker.tracker.target import Target, TrackResult
+from edge_tracker.tracker.result import TrackResult
+from edge_tracker.tracker.target import Target
 
 #: Parts of an `update()`, in the order in which they happen. template_wait: only in the frame after
 #: the online template has changed. template_refresh: cropping a candidate and, at an interval's
@@ -104,6 +105,7 @@ class EdgeTracker:
         box_frame_xywh = checked_box(box, frame.shape[0], frame.shape[1])
         if self._target is not None:
             self._target.collect()
+            self._target.close()
         self._target = Target(self.engine, self.options, frame, box_frame_xywh, self._row)
 
     def update(self, frame: Image) -> TrackResult:
@@ -118,6 +120,10 @@ class EdgeTracker:
         if target is None:
             raise NotInitialised("update was called before init: call init(frame, box) first")
         frame = as_bgr(frame)
+        if target.is_searched_for:
+            result = target.recover(frame)
+            self._on_stage("search_graph")
+            return result
         search = target.crop(frame)
         self._on_stage("crop")
         if target.collect():
@@ -152,6 +158,7 @@ class EdgeTracker:
             return
         if target is not None:
             target.collect()
+            target.close()
         self.engine.release(self._row, 1)
 
     def __enter__(self) -> EdgeTracker:

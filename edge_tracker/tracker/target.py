@@ -3,42 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_tracker.backends.graph import Rows
-from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.options import TrackerOptions
-from edge_tracker.rules.boxes import Box, box_from_edges, clip_box
+from edge_tracker.rules.boxes import Box
 from edge_tracker.rules.crop import Image, crop_square, crop_template
-from edge_tracker.rules.decode import decode_edges
 from edge_tracker.rules.online_template import OnlineTemplate
+from edge_tracker.rules.presence import PresenceFeatures
 from edge_tracker.tracker.engine import Engine
-
-
-@dataclass(frozen=True)
-class TrackResult:
-    """Where the target is in one frame.
-
-    box: x, y, width, height in frame pixels, 0-based, x and y the top left corner; always a box,
-        also when the target is lost (then the last guess).
-    score: the network's confidence, a probability.
-    found: False while the target counts as lost (see TrackerOptions.lost_score).
-    edge_std_px: standard deviation of the left, top, right and bottom edge's distribution, in frame
-        pixels.
-    """
-
-    box: Box
-    score: float
-    found: bool
-    edge_std_px: tuple[float, float, float, float]
+from edge_tracker.tracker.recovery import Recovery
+from edge_tracker.tracker.result import SearchWindow, TrackResult
 
 
 class Target:
     """What a tracker knows of one target. A frame is `crop`, a run of the search graph on it,
-    `conclude` and `observe`, in this order.
+    `conclude` and `observe`, in this order; while the target is searched for, `recover` instead.
 
     frame: (height, width, 3) uint8 BGR, not kept. box: in frame pixels, checked. row: of the
     engine's memory, this target's own.
@@ -55,8 +38,13 @@ class Target:
         self.online_template = OnlineTemplate(
             self.initial_template, options.update_interval, options.update_score
         )
+        self._presence_model = engine.bundle.presence
+        self._features = PresenceFeatures(frame, box)
         self._frames_below = 0
-        self._side_px = 0.0
+        self._recovery: Recovery | None = None
+        self._last_place = box
+        self._is_confirming = False
+        self._window = SearchWindow(box, 0.0)
         self._wait: Callable[[], None] | None = None
         engine.encode(self.initial_template, self.initial_template, row)()
 
@@ -66,7 +54,8 @@ class Target:
         if not self.found and self.options.lost_search_factor is not None:
             factor = self.options.lost_search_factor
         size_px = self.engine.bundle.spec.search_size_px
-        search, self._side_px = crop_square(frame, self.box, factor, size_px)
+        search, side_px = crop_square(frame, self.box, factor, size_px)
+        self._window = SearchWindow(self.box, side_px)
         return search
 
     def collect(self) -> bool:
@@ -82,20 +71,15 @@ class Target:
 
         Raises EdgeTrackerError if they are not finite numbers; the target then stays as it was.
         """
-        edges = decode_edges(edge_probs)
-        if not (np.isfinite(score) and np.isfinite(edges.mean).all()):
-            choice = self.engine.choice
-            raise EdgeTrackerError(
-                f"the network returned score {score} and edges {edges.mean}, which are not finite "
-                f"numbers: check the {choice.precision} artefact on {choice.backend}, or use "
-                "another precision"
-            )
-        height, width = frame.shape[:2]
-        box = box_from_edges(edges.mean, self.box, self._side_px)
-        self.box = clip_box(box, height, width, self.options.clip_margin_px)
-        self._judge(score)
-        left, top, right, bottom = (float(std) * self._side_px for std in edges.std)
-        return TrackResult(self.box, score, self.found, (left, top, right, bottom))
+        margin_px, choice = self.options.clip_margin_px, self.engine.choice
+        box, edge_std_px = self._window.place(frame, edge_probs, score, margin_px, choice)
+        self.box = box
+        presence = None
+        if self._presence_model is not None:
+            features = self._features.measure(frame, box, score, edge_std_px)
+            presence = self._presence_model(features)
+        self._judge(score, presence)
+        return TrackResult(box, score, self.found, edge_std_px, presence)
 
     def observe(self, frame: Image, score: float) -> bool:
         """Let the frame be a candidate for the online template; whether that has changed."""
@@ -105,10 +89,57 @@ class Target:
         """Let the template graph run while the caller waits for the next frame."""
         self._wait = self.engine.encode(self.initial_template, online, row)
 
+    @property
+    def is_searched_for(self) -> bool:
+        """Whether the next frame is for `recover`."""
+        return self._recovery is not None and not self._is_confirming
+
+    def recover(self, frame: Image) -> TrackResult:
+        """Look for the target where the options say. What is likely the target is taken up, and
+        counts as found once the next frame confirms it; else the box is that of the last place.
+        """
+        if self._recovery is None:
+            raise ValueError("the target is not searched for: it is followed by `crop`")
+        best, is_likely = self._recovery.look(frame, self._features)
+        self.box = best.box if is_likely else self._last_place
+        self._is_confirming = is_likely
+        if is_likely:
+            self._features.move_to(best.box)
+        return replace(best, box=self.box)
+
+    def close(self) -> None:
+        """Give back the engine's memory."""
+        if self._recovery is not None:
+            self._recovery.close()
+            self._recovery = None
+
     def _crop_template(self, frame: Image, box: Box) -> Image:
         return crop_template(frame, box, self.options, self.engine.bundle.spec.template_size_px)
 
-    def _judge(self, score: float) -> None:
+    def _judge(self, score: float, presence: float | None) -> None:
+        if presence is None or self._presence_model is None:
+            self._judge_by_score(score)
+            return
+        self.found = presence >= self._presence_model.found_presence
+        self._frames_below = 0 if self.found else self._frames_below + 1
+        self._is_confirming = False
+        if self.found:
+            self._last_place = self.box
+            self.close()
+        elif self._is_to_be_searched_for():
+            self._recovery = Recovery(
+                self.engine,
+                self.options,
+                self._presence_model,
+                self.initial_template,
+                self._last_place,
+            )
+
+    def _is_to_be_searched_for(self) -> bool:
+        is_gone = self._frames_below >= self.options.lost_frames
+        return is_gone and self.options.recovery != "off" and self._recovery is None
+
+    def _judge_by_score(self, score: float) -> None:
         """Lost after some frames of low score in a row, found again at the first high one."""
         self._frames_below = self._frames_below + 1 if score < self.options.lost_score else 0
         if self._frames_below >= self.options.lost_frames:

@@ -23,7 +23,7 @@ from edge_tracker.video.recording import frame_writer
 
 CSV_COLUMNS = (
     "frame", "x", "y", "w", "h", "score", "found", "std_left", "std_top", "std_right", "std_bottom",
-    "target",
+    "target", "presence",
 )  # fmt: skip
 
 
@@ -238,6 +238,8 @@ def _csv_writer(target: Path | TextIO) -> Iterator[Callable[[int, Results], None
             for number, result in results.items():
                 box = [f"{value:.3f}" for value in result.box]
                 stds = [f"{value:.3f}" for value in result.edge_std_px]
-                write_row(index, *box, f"{result.score:.4f}", int(result.found), *stds, number)
+                presence = "" if result.presence is None else f"{result.presence:.4f}"
+                seen = f"{result.score:.4f}", int(result.found)
+                write_row(index, *box, *seen, *stds, number, presence)
 
         yield write_results

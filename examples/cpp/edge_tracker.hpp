@@ -39,12 +39,20 @@ struct Options {
   std::optional<double> lost_search_factor;
 };
 
-// edge_std_px: standard deviation of the left, top, right and bottom edge.
+// edge_std_px: standard deviation of the left, top, right and bottom edge. presence: probability
+// that the box overlaps the target by more than half, where the bundle tells it.
 struct Result {
   cv::Rect2d box;
   double score = 1.0;
   bool found = true;
   std::array<double, 4> edge_std_px{};
+  std::optional<double> presence;
+};
+
+// The manifest's `presence`.
+struct PresenceModel {
+  double intercept, found_presence;
+  std::map<std::string, double> weights;
 };
 
 // The square around a box, resized to size_px, and its side in pixels of the frame.
@@ -89,6 +97,29 @@ inline Span clip_span(double low, double high, double frame_length, double margi
   return {start, std::max(margin, end - start)};
 }
 
+// What presence compares: a small picture of the target, in numbers.
+struct Look {
+  std::array<double, 16 * 16 * 3> pixels;
+  std::array<double, 216> colours{};
+
+  Look() = default;
+  Look(const cv::Mat& frame, const cv::Rect2d& box) {
+    const cv::Mat crop = crop_square(frame, box, 1.0, 16).pixels;
+    std::array<double, 3> mean{};
+    for (size_t place = 0; place < pixels.size(); ++place) {
+      pixels[place] = crop.ptr()[place];
+      mean[place % 3] += pixels[place] / 256;
+    }
+    for (size_t place = 0; place < pixels.size(); place += 3) {
+      const auto step = [&](size_t channel) {
+        return static_cast<size_t>(pixels[place + channel]) * 6 / 256;
+      };
+      colours[step(0) * 36 + step(1) * 6 + step(2)] += 1.0 / 256;
+    }
+    for (size_t place = 0; place < pixels.size(); ++place) pixels[place] -= mean[place % 3];
+  }
+};
+
 class Tracker {
  public:
   // threads: 0 for all cores. precision: of the OpenVINO artefact, "fp32", "fp16" or "int8".
@@ -108,6 +139,11 @@ class Tracker {
     search_size_px_ = model.at("search_size_px");
     bins_ = model.at("bins");
     read_options(manifest.at("tracker"));
+    if (manifest.contains("presence") && !manifest.at("presence").is_null()) {
+      const auto& stated = manifest.at("presence");
+      presence_model_ = PresenceModel{stated.at("intercept"), stated.at("found_presence"),
+                                      stated.at("weights")};
+    }
 
     const auto& artefacts = manifest.at("artefacts");
     const auto found = std::find_if(artefacts.begin(), artefacts.end(), [&](const auto& artefact) {
@@ -129,7 +165,9 @@ class Tracker {
     if (!(box.width > 0 && box.height > 0))
       throw std::runtime_error("the box has no area: width and height must be above 0");
     wait_for_templates();
-    now_ = Result{box, 1.0, true, {}};
+    now_ = Result{box, 1.0, true, {}, {}};
+    first_look_ = Look(frame, box);
+    log_odds_mean_.reset();
     frames_below_ = 0;
     initial_template_ = online_template_ = template_of(frame);
     start_templates();
@@ -160,10 +198,16 @@ class Tracker {
     const double margin = options_.clip_margin_px;
     const Span x = clip_span(corner_x + left, corner_x + right, frame.cols, margin);
     const Span y = clip_span(corner_y + top, corner_y + bottom, frame.rows, margin);
+    const cv::Rect2d before = now_.box;
     now_.box = {x.start, y.start, x.length, y.length};
     now_.score = score;
     now_.edge_std_px = edges.std_px;
-    judge();
+    if (presence_model_) {
+      now_.presence = presence(frame, before);
+      now_.found = *now_.presence >= presence_model_->found_presence;
+    } else {
+      judge_by_score();
+    }
     remember_best(frame);
     return now_;
   }
@@ -239,7 +283,40 @@ class Tracker {
     return edges;
   }
 
-  void judge() {
+  double presence(const cv::Mat& frame, const cv::Rect2d& before) {
+    const cv::Rect2d& box = now_.box;
+    const double score = std::min(std::max(now_.score, 1e-6), 1 - 1e-6);
+    const double log_odds = std::log(score / (1 - score));
+    log_odds_mean_ = log_odds_mean_ ? (*log_odds_mean_ + log_odds) / 2 : log_odds;
+    const auto [left, top, right, bottom] = now_.edge_std_px;
+    const double spread = std::max(std::max(left, right) / box.width,
+                                   std::max(top, bottom) / box.height);
+    const double way = std::hypot(box.x + box.width / 2 - before.x - before.width / 2,
+                                  box.y + box.height / 2 - before.y - before.height / 2) /
+                       std::sqrt(before.area());
+    const Look look(frame, box);
+    double product = 0, squares = 0, first_squares = 0, alike = 0;
+    for (size_t place = 0; place < look.pixels.size(); ++place) {
+      product += look.pixels[place] * first_look_.pixels[place];
+      squares += look.pixels[place] * look.pixels[place];
+      first_squares += first_look_.pixels[place] * first_look_.pixels[place];
+    }
+    for (size_t colour = 0; colour < look.colours.size(); ++colour)
+      alike += std::sqrt(look.colours[colour] * first_look_.colours[colour]);
+    const std::map<std::string, double> features{
+        {"log_odds", log_odds},
+        {"log_odds_mean", *log_odds_mean_},
+        {"edge_spread", std::log(spread + 1e-3)},
+        {"jump", std::log(way + 0.01)},
+        {"scale_jump", std::log(std::abs(std::log(box.area() / before.area())) + 0.01)},
+        {"similarity", product / std::sqrt(squares * first_squares + 1e-9)},
+        {"colours", alike}};
+    double total = presence_model_->intercept;
+    for (const auto& [name, value] : features) total += presence_model_->weights.at(name) * value;
+    return 1 / (1 + std::exp(-std::min(std::max(total, -500.0), 500.0)));
+  }
+
+  void judge_by_score() {
     frames_below_ = now_.score < options_.lost_score ? frames_below_ + 1 : 0;
     if (frames_below_ >= options_.lost_frames)
       now_.found = false;
@@ -295,6 +372,10 @@ class Tracker {
   ov::InferRequest search_request_;
   int turn_ = 0;
   bool templates_pending_ = false;
+
+  std::optional<PresenceModel> presence_model_;
+  Look first_look_;
+  std::optional<double> log_odds_mean_;
 
   Result now_;
   long frames_below_ = 0, interval_frames_ = 0;

@@ -40,6 +40,8 @@ def same_boxes(bundle: Path, frames: list[np.ndarray], first_box: Box) -> None:
             result = tracker.update(frame)
             np.testing.assert_allclose(plain.box, result.box, rtol=0, atol=SAME_PX)
             assert (index, plain.score, plain.found) == (index, result.score, result.found)
+            assert (plain.presence is None) == (result.presence is None)
+            assert plain.presence == pytest.approx(result.presence, abs=1e-9)
 
 
 def with_options(bundle: Bundle, copy: Path, **options: object) -> Path:

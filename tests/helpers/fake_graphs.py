@@ -15,6 +15,7 @@ from edge_tracker.bundle.contract import CONTRACT
 from edge_tracker.bundle.manifest import Source
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.options import TrackerOptions
+from edge_tracker.rules.presence_model import PresenceModel
 from mixformerv2.geometries import NANO
 
 #: Edges of a target that fills the middle of the search crop as the first box does: it stays.
@@ -146,7 +147,9 @@ def two_bins(edge: float, bins: int) -> NDArray[np.float32]:
     return probs
 
 
-def bundle_without_files(options: TrackerOptions | None = None) -> Bundle:
+def bundle_without_files(
+    options: TrackerOptions | None = None, presence: PresenceModel | None = None
+) -> Bundle:
     return Bundle(
         path=Path("no-files"),
         spec=NANO,
@@ -156,5 +159,6 @@ def bundle_without_files(options: TrackerOptions | None = None) -> Bundle:
         tools={},
         files={},
         calibration=None,
+        presence=presence,
         manifest={},
     )

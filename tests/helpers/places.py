@@ -7,7 +7,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 SHARED = REPOSITORY.parent / "shared"
 TRAINED_CHECKPOINTS = (
-    *sorted((REPOSITORY / "edge_tracker" / "models").glob("edge_nano.*")),
+    REPOSITORY / "edge_tracker" / "models" / "edge_nano.safetensors",
     SHARED / "models" / "provisional_nano.pth.tar",
 )
 

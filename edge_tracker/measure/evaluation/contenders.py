@@ -15,17 +15,21 @@ import cv2
 from edge_tracker.backends.choice import open_graphs, runs
 from edge_tracker.bundle.opening import open_bundle, sha256_of
 from edge_tracker.errors import BackendUnavailable
+from edge_tracker.options import TrackerOptions
 from edge_tracker.rules.boxes import Box
 from edge_tracker.rules.crop import Image
-from edge_tracker.tracker import EdgeTracker
+from edge_tracker.tracker import EdgeTracker, TrackResult
 
 
 class OpenTracker(Protocol):
-    """A tracker in use: boxes are x, y, width, height in frame pixels, frames uint8 BGR."""
+    """A tracker in use: boxes are x, y, width, height in frame pixels, frames uint8 BGR.
+
+    One that tells more of a frame than the box gives a TrackResult.
+    """
 
     def init(self, frame: Image, box: Box) -> None: ...
 
-    def update(self, frame: Image) -> Box: ...
+    def update(self, frame: Image) -> Box | TrackResult: ...
 
     def close(self) -> None: ...
 
@@ -45,7 +49,9 @@ class Contender(Protocol):
 
 @dataclass(frozen=True)
 class BundleContender:
-    """One artefact of a bundle, on one backend, "auto" or its name; compute as for EdgeTracker."""
+    """One artefact of a bundle, on one backend, "auto" or its name; compute as for EdgeTracker,
+    recovery as for TrackerOptions.
+    """
 
     bundle: Path
     backend: str = "auto"
@@ -54,10 +60,12 @@ class BundleContender:
     num_threads: int | None = None
     cache_dir: Path | None = None
     compute: str | None = None
+    recovery: str | None = None
 
     @property
     def name(self) -> str:
-        parts = (self.backend, self.device and self.device.lower(), self.precision, self.compute)
+        parts = [self.backend, self.device and self.device.lower(), self.precision, self.compute]
+        parts.append(self.recovery and f"recovery-{self.recovery}")
         return "-".join(part for part in parts if part)
 
     def resolved(self) -> BundleContender:
@@ -94,31 +102,25 @@ class BundleContender:
             "tracker": self.name,
             "checkpoint": bundle.source.sha256,
             "files": hashlib.sha256("".join(hashes).encode()).hexdigest(),
-            "options": str(asdict(bundle.tracker_defaults)),
+            "options": str(asdict(self._options())),
+            "presence": str(bundle.presence),
         }
 
     def open(self) -> OpenTracker:
-        return _OpenBundle(
-            EdgeTracker(
-                self.bundle,
-                backend=self.backend,
-                device=self.device,
-                precision=self.precision,
-                num_threads=self.num_threads,
-                cache_dir=self.cache_dir,
-                compute=self.compute,
-            )
+        return EdgeTracker(
+            self.bundle,
+            backend=self.backend,
+            device=self.device,
+            precision=self.precision,
+            num_threads=self.num_threads,
+            cache_dir=self.cache_dir,
+            compute=self.compute,
+            options=self._options(),
         )
 
-
-class _OpenBundle:
-    def __init__(self, tracker: EdgeTracker) -> None:
-        self._tracker = tracker
-        self.init = tracker.init
-        self.close = tracker.close
-
-    def update(self, frame: Image) -> Box:
-        return self._tracker.update(frame).box
+    def _options(self) -> TrackerOptions:
+        defaults = open_bundle(self.bundle).tracker_defaults
+        return defaults if self.recovery is None else replace(defaults, recovery=self.recovery)
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ def evaluate(
     backends: Sequence[str] = ("auto",),
     precisions: Sequence[str | None] = (None,),
     computes: Sequence[str | None] = (None,),
+    recoveries: Sequence[str | None] = (None,),
     device: str | None = None,
     num_threads: int | None = None,
     cache_dir: Path | None = None,
@@ -58,8 +59,9 @@ def evaluate(
     contender on each sequence, with means over sequences, and what failed.
 
     layout: see `layouts.LAYOUTS`; recognised by default. only: names or patterns of sequences.
-    max_frames: of each sequence, from its start. backends, precisions, computes: each backend in
-    each precision and type of arithmetic is a contender. peers: further ones. They run a sequence
+    max_frames: of each sequence, from its start. backends, precisions, computes, recoveries: each
+    backend in each precision and type of arithmetic, with each way of looking for a lost target, is
+    a contender. peers: further ones. They run a sequence
     in turn, before the next sequence.
 
     results: folder for files that the official toolkits read, one folder inside for each contender;
@@ -92,12 +94,13 @@ def evaluate(
     found = _chosen(find_sequences(dataset, layout), only)
     contenders: list[Contender] = [
         BundleContender(
-            bundle, backend, precision, device, num_threads, cache_dir, compute
+            bundle, backend, precision, device, num_threads, cache_dir, compute, recovery
         ).resolved()
-        for backend, precision, compute in product(
+        for backend, precision, compute, recovery in product(
             checked_list("backends", backends, "['openvino']"),
             checked_list("precisions", precisions, "['fp32', 'int8']"),
             checked_computes(computes),
+            checked_list("recoveries", recoveries, "['off', 'frame']"),
         )
     ]
     contenders += checked_list("peers", peers, "[NanoTrackContender(folder)]")

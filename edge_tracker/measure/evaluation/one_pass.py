@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from edge_tracker.errors import DatasetError
 from edge_tracker.measure.evaluation.contenders import OpenTracker
 from edge_tracker.measure.evaluation.ground_truth import AnnotatedSequence, Boxes
+from edge_tracker.tracker import TrackResult
 
 #: Decimals of a pixel that result files keep; boxes are rounded at once, so that metrics are the
 #: same whether they come from the run or from its files.
 RESULT_DECIMALS = 3
+CONFIDENCE_DECIMALS = 6
 
 
 @dataclass(frozen=True)
@@ -24,10 +26,15 @@ class Trajectory:
 
     times_s: (frames,), seconds that `init` and each `update` took, reading the frame left out; 0
     for frames that a live camera's tracker would not have seen.
+
+    confidences, found: (frames,) float64 and bool; presence, or the score where the bundle does not
+    tell presence, and whether the target counts as found. None of trackers that tell boxes alone.
     """
 
     boxes_xywh: Boxes
     times_s: NDArray[np.float64]
+    confidences: NDArray[np.float64] | None = None
+    found: NDArray[np.bool_] | None = None
 
     @property
     def frames_skipped(self) -> int:
@@ -56,6 +63,8 @@ def follow(
     num_frames = len(sequence.frames)
     boxes = np.empty((num_frames, 4))
     times_s = np.zeros(num_frames)
+    confidences, found = np.ones(num_frames), np.ones(num_frames, bool)
+    tells_more = False
     first_frame = sequence.read_frame(0)
     try:
         # Once for nothing: the first runs of a network set up memory and threads.
@@ -73,11 +82,19 @@ def follow(
     for index in range(1, num_frames):
         if camera_fps is not None and index / camera_fps < ready_s:
             boxes[index] = boxes[index - 1]
+            confidences[index], found[index] = confidences[index - 1], found[index - 1]
             continue
         frame = sequence.read_frame(index)
         started_s = clock_s()
-        boxes[index] = tracker.update(frame)
+        result = tracker.update(frame)
         times_s[index] = clock_s() - started_s
+        if isinstance(result, TrackResult):
+            tells_more = True
+            told = result.score if result.presence is None else result.presence
+            boxes[index], confidences[index], found[index] = result.box, told, result.found
+        else:
+            boxes[index] = result
         if camera_fps is not None:
             ready_s = index / camera_fps + times_s[index]
-    return Trajectory(boxes.round(RESULT_DECIMALS), times_s)
+    boxes, confidences = boxes.round(RESULT_DECIMALS), confidences.round(CONFIDENCE_DECIMALS)
+    return Trajectory(boxes, times_s, *((confidences, found) if tells_more else ()))

@@ -22,7 +22,12 @@ from edge_tracker.measure.evaluation.metrics import (
     box_overlaps,
 )
 from edge_tracker.measure.evaluation.result import Evaluation
-from edge_tracker.measure.evaluation.tables import conditions, overall_table, sequence_table
+from edge_tracker.measure.evaluation.tables import (
+    conditions,
+    overall_table,
+    presence_table,
+    sequence_table,
+)
 from edge_tracker.measure.html_page import html_page, html_table
 from edge_tracker.rules.boxes import Box
 from edge_tracker.rules.crop import Image
@@ -56,6 +61,10 @@ def to_html(evaluation: Evaluation) -> str:
     }
     if overall:
         parts += ["<h2>Curves</h2>", _curves(overall)]
+    presence = presence_table(evaluation)
+    if presence is not None:
+        turned = list(zip(presence[0], *presence[1], strict=True))
+        parts += ["<h2>Presence</h2>", html_table(turned[0], turned[1:])]
     parts += ["<h2>Sequences</h2>", html_table(*sequence_table(evaluation))]
     if overall:
         parts.append(_worst(evaluation))

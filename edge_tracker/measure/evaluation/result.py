@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tracker.measure.evaluation.ground_truth import AnnotatedSequence
+from edge_tracker.measure.evaluation.long_term import LongTerm, long_term, told
 from edge_tracker.measure.evaluation.metrics import Scores, mean_scores
 from edge_tracker.measure.evaluation.one_pass import Trajectory
 
@@ -61,6 +62,24 @@ class Evaluation:
         """Mean over sequences, or over their frames; None where none has public ground truth."""
         scores = list(self.scores(contender).values())
         return mean_scores(scores, by_frames=by_frames) if scores else None
+
+    def long_term(self, contender: str) -> LongTerm | None:
+        """None of contenders that tell boxes alone, and where the ground truth is withheld."""
+        parts = []
+        for name in self.sequences:
+            result = self.results[contender][name]
+            trajectory, sequence = result.trajectory, result.sequence
+            if trajectory.confidences is None or trajectory.found is None or sequence.withheld:
+                continue
+            parts.append(
+                told(
+                    sequence.truth_xywh,
+                    trajectory.boxes_xywh,
+                    trajectory.confidences,
+                    trajectory.found,
+                )
+            )
+        return long_term(parts) if parts else None
 
     def update_times_ms(self, contender: str, sequence: str | None = None) -> NDArray[np.float64]:
         """Of every `update`, in one sequence or in all."""

@@ -1,4 +1,4 @@
-"""Boxes and times of a sequence in the files that the benchmarks' own toolkits read."""
+"""Boxes, times and confidences of a sequence, in the files that the official toolkits read."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_tracker.errors import DatasetError
 from edge_tracker.files.atomic_file import replacing
 from edge_tracker.files.untrusted import read_json, reading
 from edge_tracker.measure.evaluation.ground_truth import FIRST_PIXEL, AnnotatedSequence
-from edge_tracker.measure.evaluation.one_pass import RESULT_DECIMALS, Trajectory
+from edge_tracker.measure.evaluation.one_pass import (
+    CONFIDENCE_DECIMALS,
+    RESULT_DECIMALS,
+    Trajectory,
+)
 from edge_tracker.rules.boxes import MOST_PX
 
 CONDITIONS = "conditions.json"
@@ -50,7 +55,12 @@ def write_results(folder: Path, sequence: AnnotatedSequence, trajectory: Traject
         lines[0] = "1"
     boxes_file, times_file = result_paths(folder, sequence.layout, sequence.name)
     times = [f"{seconds:.8f}" for seconds in trajectory.times_s]
-    for file, content in ((times_file, times), (boxes_file, lines)):
+    files = [(times_file, times), (boxes_file, lines)]
+    if trajectory.confidences is not None and trajectory.found is not None:
+        told = zip(trajectory.confidences, trajectory.found, strict=True)
+        rows = [f"{confidence:.{CONFIDENCE_DECIMALS}f},{found:d}" for confidence, found in told]
+        files.insert(0, (_told_path(boxes_file), rows))
+    for file, content in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         with replacing(file) as temporary:
             temporary.write_text("\n".join(content) + "\n", encoding="ascii")
@@ -65,6 +75,7 @@ def read_results(folder: Path, sequence: AnnotatedSequence) -> Trajectory | None
     if not boxes_file.is_file():
         return None
     skipped = 1 if sequence.layout == "vot" else 0
+    tells_more = _told_path(boxes_file).is_file()
     with (
         reading(f"sequence {sequence.name}: result {boxes_file}", "delete it", DatasetError),
         warnings.catch_warnings(),
@@ -72,6 +83,9 @@ def read_results(folder: Path, sequence: AnnotatedSequence) -> Trajectory | None
         warnings.simplefilter("error")  # of files without lines
         boxes = np.loadtxt(boxes_file, delimiter=",", ndmin=2, skiprows=skipped)
         times_s = np.loadtxt(times_file, ndmin=1)
+        told = np.loadtxt(_told_path(boxes_file), delimiter=",", ndmin=2) if tells_more else None
+        if told is not None and (told.shape != (len(times_s), 2) or not _are_shares(told)):
+            raise ValueError("numbers that are not confidences")
         if not (np.abs(boxes) <= MOST_PX).all() or not ((times_s >= 0) & (times_s < 1e6)).all():
             raise ValueError("numbers that are not boxes or times")
     boxes[:, :2] -= FIRST_PIXEL[sequence.layout]
@@ -82,7 +96,19 @@ def read_results(folder: Path, sequence: AnnotatedSequence) -> Trajectory | None
             f"sequence {sequence.name}: result {boxes_file} has {len(boxes)} boxes for "
             f"{len(sequence.frames)} frames: it is of another version of the data; delete it"
         )
-    return Trajectory(boxes.round(RESULT_DECIMALS), times_s)
+    rounded = boxes.round(RESULT_DECIMALS)
+    if told is None:
+        return Trajectory(rounded, times_s)
+    return Trajectory(rounded, times_s, told[:, 0], told[:, 1] == 1)
+
+
+def _told_path(boxes_file: Path) -> Path:
+    """Confidence, and 1 where the target counts as found: of trackers that tell them."""
+    return boxes_file.with_name(f"{boxes_file.stem}_confidence.csv")
+
+
+def _are_shares(numbers: NDArray[np.float64]) -> bool:
+    return bool(((numbers >= 0) & (numbers <= 1)).all())
 
 
 def claim_folder(folder: Path, conditions: Mapping[str, object]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from edge_tracker.files.untrusted import harmless
 from edge_tracker.hardware import read_cpu
+from edge_tracker.measure.evaluation.long_term import LongTerm
 from edge_tracker.measure.evaluation.metrics import (
     CENTRE_THRESHOLDS_PX,
     NORMALISED_THRESHOLDS,
@@ -90,6 +91,42 @@ def sequence_table(evaluation: Evaluation) -> Table:
     return tuple(columns), rows
 
 
+def presence_table(evaluation: Evaluation) -> Table | None:
+    """One row per contender that tells its confidence: whether it knows that the target is gone,
+    and takes it up again. See `long_term.LongTerm`.
+    """
+    columns = (
+        "tracker", "F", "precision", "recall", "ROC AUC", "calibration error", "risk",
+        "absent told", "false alarms", "regained", "frames to regain", "false recoveries",
+    )  # fmt: skip
+    rows = []
+    for name in evaluation.contenders:
+        found = evaluation.long_term(name)
+        if found is not None:
+            rows.append((name, *_presence_cells(found)))
+    return (columns, rows) if rows else None
+
+
+def _presence_cells(found: LongTerm) -> list[str]:
+    def share(value: float | None) -> str:
+        return "none" if value is None else f"{value:.1%}"
+
+    frames_to_regain = found.frames_to_regain
+    return [
+        f"{found.f_score:.3f}",
+        f"{found.precision:.3f}",
+        f"{found.recall:.3f}",
+        "none" if found.roc_auc is None else f"{found.roc_auc:.3f}",
+        f"{found.calibration_error:.3f}",
+        f"{found.risk_coverage:.3f}",
+        share(found.absent_told),
+        share(found.false_alarms),
+        f"{found.regained} of {found.returns}",
+        "none" if frames_to_regain is None else f"{frames_to_regain:g}",
+        f"{found.false_recoveries:.2f} in 1,000",
+    ]
+
+
 def conditions(evaluation: Evaluation) -> str:
     """One line about what was evaluated, where and how."""
     cpu = read_cpu(Path("/"))
@@ -124,6 +161,9 @@ def to_markdown(evaluation: Evaluation) -> str:
     ]
     lines += [*_markdown_table(overall_table(evaluation)), "", "## Sequences", ""]
     lines += _markdown_table(sequence_table(evaluation))
+    presence = presence_table(evaluation)
+    if presence is not None:
+        lines += ["", "## Presence", "", *_markdown_table(presence)]
     if evaluation.failures:
         lines += ["", "## Not evaluated", ""]
         lines += [f"* {markdown_text(failure.reason)}" for failure in evaluation.failures]
@@ -157,7 +197,9 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
 def _tracker_json(evaluation: Evaluation, name: str) -> dict[str, Any]:
     scores = evaluation.scores(name)
     difference = _difference(evaluation, name)
+    presence = evaluation.long_term(name)
     return {
+        "presence": asdict(presence) if presence is not None else None,
         "auc_difference": asdict(difference) if difference is not None else None,
         "mean_over_sequences": _scores_json(evaluation.overall(name)),
         "mean_over_frames": _scores_json(evaluation.overall(name, by_frames=True)),

@@ -25,7 +25,7 @@ from edge_tracker.cli.main import main
 from edge_tracker.measure.bench.benchmark import benchmark
 from edge_tracker.measure.verify import verify
 
-F32_S = 0.006
+F32_S = 0.02
 
 
 @dataclasses.dataclass

@@ -12,8 +12,9 @@ import pytest
 
 from edge_tracker import BackendUnavailable, BundleError, EdgeTracker, open_bundle
 from edge_tracker.backends.choice import open_graphs
-from edge_tracker.bundle.manifest import MANIFEST
+from edge_tracker.bundle.manifest import MANIFEST, presence_content
 from edge_tracker.bundle.opening import Bundle, sha256_of
+from edge_tracker.rules.presence_model import FEATURES
 from mixformerv2.geometries import NANO
 
 Manifest = dict[str, Any]
@@ -145,6 +146,14 @@ def test_incomplete_manifest_says_what_it_lacks(bundle_folder: Path, key: str) -
 
 
 WEIGHTS = "onnx/fp32/weights.bin"
+
+
+def presence_with(**said: Any) -> Manifest:
+    numbers = {"found_presence": 0.5, "false_alarms": 0.05, "regained_presence": 0.9}
+    weights = {name: float(index) for index, name in enumerate(FEATURES)}
+    return {"intercept": -1.5, "weights": weights, **numbers, **said}
+
+
 WRONG_MANIFESTS: dict[str, tuple[Edit, str]] = {
     "model without bins": (lambda m: m["model"].pop("bins"), "bins"),
     "unknown field of model": (lambda m: m["model"].update(colour=1), "colour"),
@@ -194,6 +203,30 @@ WRONG_MANIFESTS: dict[str, tuple[Edit, str]] = {
         lambda m: m.update(calibration={"seed": "x", "sources": {}}),
         r"calibration\.seed is 'x', expected a whole number",
     ),
+    "presence without a weight": (
+        lambda m: m.update(presence=presence_with(weights={"log_odds": 1.0})),
+        r"presence\.weights\.log_odds_mean is missing",
+    ),
+    "presence of something else": (
+        lambda m: m.update(presence=presence_with(weights={"taste": 1.0})),
+        r"presence\.weights\.taste is unknown",
+    ),
+    "presence out of range": (
+        lambda m: m.update(presence=presence_with(found_presence=2)),
+        "presence: found_presence is 2: expected 0 to 1",
+    ),
+    "a way of recovery that there is not": (
+        lambda m: m["tracker"].update(recovery="everywhere"),
+        "recovery 'everywhere' is unknown: choose off, local, frame",
+    ),
+    "recovery in numbers": (
+        lambda m: m["tracker"].update(recovery=1),
+        r"tracker\.recovery is 1, expected text",
+    ),
+    "a factor in words": (
+        lambda m: m["tracker"].update(search_factor="4"),
+        r"tracker\.search_factor is '4', expected a number",
+    ),
     "a graph is missing": (lambda m: m["artefacts"][0]["graphs"].pop("template"), "has graphs"),
     "a file has no hash": (
         lambda m: m["files"][WEIGHTS].pop("sha256"),
@@ -208,6 +241,19 @@ def test_wrong_manifest_is_refused_by_name(bundle_folder: Path, edit: Edit, says
     edit_manifest(bundle_folder, edit)
     with pytest.raises(BundleError, match=says):
         open_graphs(open_bundle(bundle_folder), backend="onnxruntime").close()
+
+
+def test_presence_is_read_by_the_names_of_its_weights(bundle_folder: Path) -> None:
+    def turned_round(manifest: Manifest) -> None:
+        presence = presence_with()
+        manifest["presence"] = {**presence, "weights": dict(reversed(presence["weights"].items()))}
+
+    edit_manifest(bundle_folder, turned_round)
+    presence = open_bundle(bundle_folder).presence
+    assert presence is not None
+    assert presence.weights == tuple(map(float, range(len(FEATURES))))
+    assert (presence.intercept, presence.found_presence) == (-1.5, 0.5)
+    assert presence_content(presence) == presence_with()
 
 
 def swap_graphs(graphs: dict[str, Any]) -> None:

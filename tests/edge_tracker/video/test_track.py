@@ -81,10 +81,11 @@ def test_rows_are_the_given_box_and_then_the_trackers_results(
     with (tmp_path / "b.csv").open(newline="") as file:
         header, first, *rows = csv.reader(file)
     assert tuple(header) == CSV_COLUMNS
-    assert [float(cell) for cell in first] == [0, *BOX, 1, 1, 0, 0, 0, 0, 1]
+    assert [float(cell) for cell in first[:-1]] == [0, *BOX, 1, 1, 0, 0, 0, 0, 1]
+    assert {row[-1] for row in (first, *rows)} == {""}, "this bundle does not tell presence"
     for index, (row, result) in enumerate(zip(rows, expected, strict=True), start=1):
         values = [*result.box, result.score, float(result.found), *result.edge_std_px, 1]
-        assert [float(cell) for cell in row] == pytest.approx([index, *values], abs=1e-3)
+        assert [float(cell) for cell in row[:-1]] == pytest.approx([index, *values], abs=1e-3)
     assert summary.frames == 6
     assert summary.ended is None
     assert summary.frames_lost == sum(not result.found for result in expected)
@@ -115,7 +116,7 @@ def test_lost_frames_are_counted_and_marked(
     assert summary.frames_lost == 2
     assert summary.mean_score == pytest.approx(0.4)
     last = (tmp_path / "b.csv").read_text().splitlines()[-1]
-    assert last == "3,10.000,20.000,30.000,40.000,0.1000,0,1.000,2.000,3.000,4.000,1"
+    assert last == "3,10.000,20.000,30.000,40.000,0.1000,0,1.000,2.000,3.000,4.000,1,"
 
 
 def test_several_targets_have_a_number_each_and_rows_of_their_own(

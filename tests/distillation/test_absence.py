@@ -1,15 +1,17 @@
-"""Made absence has the truth that its pixels have; what is told of it is by held-out groups."""
+"""Made absence has the truth that its pixels have."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from benchmarks.absence import MAKERS, PERIOD
-from edge_tracker.measure.evaluation.ground_truth import AnnotatedSequence
-
-presence = pytest.importorskip("benchmarks.presence", reason="needs scikit-learn")
+from distillation.absence import MAKERS, PERIOD, footage_of, main
+from edge_tracker.errors import DatasetError
+from edge_tracker.measure.evaluation.ground_truth import AnnotatedSequence, read_sequence
+from edge_tracker.measure.evaluation.layouts import find_sequences
 
 FRAMES = 2 * PERIOD + 10
 TARGET_BGR = (0, 0, 255)
@@ -35,7 +37,7 @@ def sequence(tmp_path_factory: pytest.TempPathFactory) -> AnnotatedSequence:
 def test_the_target_is_where_the_truth_says_and_nowhere_else(
     sequence: AnnotatedSequence, kind: str
 ) -> None:
-    made = MAKERS[kind](sequence)
+    made = MAKERS[kind](footage_of(sequence), PERIOD)
     images = list(made.frames())
     assert made.kind == kind
     assert len(images) == len(made.truth_xywh)
@@ -52,12 +54,14 @@ def test_the_target_is_where_the_truth_says_and_nowhere_else(
 
 
 def test_how_often_it_is_away(sequence: AnnotatedSequence) -> None:
+    footage = footage_of(sequence)
     away = {
-        kind: int(np.isnan(make(sequence).truth_xywh[:, 0]).sum()) for kind, make in MAKERS.items()
+        kind: int(np.isnan(make(footage, PERIOD).truth_xywh[:, 0]).sum())
+        for kind, make in MAKERS.items()
     }
     assert away["real"] == away["cut out"] == away["jerked"] == 0
     assert away["covered"] == PERIOD // 2
-    lengths = {kind: len(make(sequence).truth_xywh) for kind, make in MAKERS.items()}
+    lengths = {kind: len(make(footage, PERIOD).truth_xywh) for kind, make in MAKERS.items()}
     assert lengths == {
         "real": FRAMES,
         "covered": FRAMES,
@@ -67,27 +71,19 @@ def test_how_often_it_is_away(sequence: AnnotatedSequence) -> None:
     assert not np.isnan(sequence.truth_xywh).any()
 
 
-def test_a_group_is_judged_by_the_others() -> None:
-    """A feature that means the opposite in one group misleads there, and there alone."""
-    random = np.random.default_rng(0)
-    overlap = np.where(random.random(300) < 0.5, 0.9, presence.ABSENT)
-    groups = np.repeat(["a", "b", "c"], 100)
-    sign = np.where(groups == "c", -1.0, 1.0)
-    features = (sign * overlap + random.normal(0, 0.1, 300))[:, None]
-    fitted = presence.cross_validated(features, overlap, groups)
-    assert "ROC AUC 0.000, 0.0% of absent" in presence.describe(fitted[200:], overlap[200:])
-    honest = presence.cross_validated(sign[:, None] * features, overlap, groups)
-    assert "ROC AUC 1.000, 100.0% of absent" in presence.describe(honest, overlap)
-
-
-def test_what_a_frame_tells() -> None:
-    random = np.random.default_rng(1)
-    one, other = (random.integers(0, 255, (16, 16, 3), dtype=np.uint8) for _ in range(2))
-    assert presence.similarity(one, one) == pytest.approx(1.0)
-    assert abs(presence.similarity(one, other)) < 0.3
-    assert presence.colours(one).sum() == pytest.approx(1.0)
-    still, moved = (
-        presence.motion((0, 0, 10, 10), box) for box in ((0, 0, 10, 10), (5, 0, 20, 10))
-    )
-    assert moved[0] > still[0]
-    assert moved[1] > still[1]
+def test_made_sequences_are_a_data_set(sequence: AnnotatedSequence, tmp_path: Path) -> None:
+    folder = tmp_path / "originals" / "red"
+    folder.mkdir(parents=True)
+    (folder / "img").symlink_to(sequence.frames[0].parent)
+    np.savetxt(folder / "groundtruth.txt", sequence.truth_xywh, delimiter=",")
+    made = tmp_path / "made"
+    main([str(folder.parent), "-o", str(made), "--kinds", "covered", "cut out"])
+    covered, cut = (read_sequence(found) for found in find_sequences(made))
+    assert (covered.name, cut.name) == ("red.covered", "red.cut_out")
+    assert len(covered.frames) == FRAMES
+    assert np.isnan(covered.truth_xywh[:, 0]).sum() == PERIOD // 2
+    assert len(cut.frames) == FRAMES - PERIOD // 2
+    assert covered.read_frame(0)[50, 70].tolist() == pytest.approx(TARGET_BGR, abs=40)
+    with pytest.raises(DatasetError, match="exists already"):
+        main([str(folder.parent), "-o", str(made)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made", "originals"]
