@@ -40,9 +40,10 @@ class TrackerOptions:
     found_score: ... until a frame scores at least this.
     lost_search_factor: search factor while lost, to look further around; None keeps
         `search_factor`, as the official tracker does.
-    recovery: where to look for a target that has been lost for `lost_frames` frames: "off", where
-        it is taken to be, as the official tracker does; "local", around the place where it was last
-        found; "frame", in the whole frame. Bundles that do not tell presence keep to "off".
+    recovery: where to look for a target that has been lost for `lost_frames` frames, besides where
+        it is taken to be: "off", nowhere, as the official tracker; "local", around the place where
+        it was last found; "frame", in the whole frame. Bundles that do not tell presence keep to
+        "off".
     recovery_tiles: at most so many search regions in each of these frames.
 
     Raises ValueError for a number out of range, TypeError for what is not a number or a count that

@@ -81,7 +81,8 @@ def test_the_wheel_holds_the_packages_and_the_shipped_network_but_no_tests(
     assert not top_level & {"tests", "examples", "benchmarks", "docs"}
     assert (wheel_folder / "edge_tracker" / "py.typed").is_file()
     shipped = wheel_folder / "edge_tracker" / "models"
-    assert {path.name for path in shipped.iterdir()} == {"README.md", CHECKPOINT.name}
+    numbers = "edge_nano.presence.json"
+    assert {path.name for path in shipped.iterdir()} == {"README.md", CHECKPOINT.name, numbers}
     assert (shipped / CHECKPOINT.name).read_bytes() == CHECKPOINT.read_bytes()
 
 

@@ -132,11 +132,7 @@ class MultiTracker:
                 frame_of[place] = bgr
         self._collect()
         results: dict[int, TrackResult] = {}
-        for place in sorted(frame_of):
-            if self._tracked[place].target.is_searched_for:
-                results[place] = self._tracked[place].target.recover(frame_of[place])
-        followed = [place for place in sorted(frame_of) if place not in results]
-        for first, last in _spans(followed, self.engine.most_targets):
+        for first, last in _spans(sorted(frame_of), self.engine.most_targets):
             places = range(first, last)
             crops = [self._tracked[place].target.crop(frame_of[place]) for place in places]
             outputs = self.engine.search(np.stack(crops), self._rows[first:last])
@@ -147,8 +143,8 @@ class MultiTracker:
                 results[place] = tracked.target.conclude(frame_of[place], edge_probs, float(score))
         encoding = [
             self._use_online_template(place)
-            for place in followed
-            if self._tracked[place].target.observe(frame_of[place], results[place].score)
+            for place, result in results.items()
+            if self._tracked[place].target.observe(frame_of[place], result.score)
         ]
         if not any(encoding):
             self._encode_one_ahead()

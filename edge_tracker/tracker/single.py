@@ -120,10 +120,6 @@ class EdgeTracker:
         if target is None:
             raise NotInitialised("update was called before init: call init(frame, box) first")
         frame = as_bgr(frame)
-        if target.is_searched_for:
-            result = target.recover(frame)
-            self._on_stage("search_graph")
-            return result
         search = target.crop(frame)
         self._on_stage("crop")
         if target.collect():

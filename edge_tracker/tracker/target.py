@@ -21,7 +21,7 @@ from edge_tracker.tracker.result import SearchWindow, TrackResult
 
 class Target:
     """What a tracker knows of one target. A frame is `crop`, a run of the search graph on it,
-    `conclude` and `observe`, in this order; while the target is searched for, `recover` instead.
+    `conclude` and `observe`, in this order.
 
     frame: (height, width, 3) uint8 BGR, not kept. box: in frame pixels, checked. row: of the
     engine's memory, this target's own.
@@ -42,8 +42,10 @@ class Target:
         self._features = PresenceFeatures(frame, box)
         self._frames_below = 0
         self._recovery: Recovery | None = None
+        #: Where it was last found; and where it was followed before something else was taken up,
+        #: which the next frame has to confirm.
         self._last_place = box
-        self._is_confirming = False
+        self._followed: Box | None = None
         self._window = SearchWindow(box, 0.0)
         self._wait: Callable[[], None] | None = None
         engine.encode(self.initial_template, self.initial_template, row)()
@@ -79,33 +81,18 @@ class Target:
             features = self._features.measure(frame, box, score, edge_std_px)
             presence = self._presence_model(features)
         self._judge(score, presence)
-        return TrackResult(box, score, self.found, edge_std_px, presence)
+        result = TrackResult(box, score, self.found, edge_std_px, presence)
+        return result if self._recovery is None else self._look_elsewhere(frame, result)
 
     def observe(self, frame: Image, score: float) -> bool:
         """Let the frame be a candidate for the online template; whether that has changed."""
+        if self._followed is not None:
+            score = 0.0
         return self.online_template.observe(score, lambda: self._crop_template(frame, self.box))
 
     def start_encoding(self, online: Image, row: Rows) -> None:
         """Let the template graph run while the caller waits for the next frame."""
         self._wait = self.engine.encode(self.initial_template, online, row)
-
-    @property
-    def is_searched_for(self) -> bool:
-        """Whether the next frame is for `recover`."""
-        return self._recovery is not None and not self._is_confirming
-
-    def recover(self, frame: Image) -> TrackResult:
-        """Look for the target where the options say. What is likely the target is taken up, and
-        counts as found once the next frame confirms it; else the box is that of the last place.
-        """
-        if self._recovery is None:
-            raise ValueError("the target is not searched for: it is followed by `crop`")
-        best, is_likely = self._recovery.look(frame, self._features)
-        self.box = best.box if is_likely else self._last_place
-        self._is_confirming = is_likely
-        if is_likely:
-            self._features.move_to(best.box)
-        return replace(best, box=self.box)
 
     def close(self) -> None:
         """Give back the engine's memory."""
@@ -122,9 +109,8 @@ class Target:
             return
         self.found = presence >= self._presence_model.found_presence
         self._frames_below = 0 if self.found else self._frames_below + 1
-        self._is_confirming = False
         if self.found:
-            self._last_place = self.box
+            self._last_place, self._followed = self.box, None
             self.close()
         elif self._is_to_be_searched_for():
             self._recovery = Recovery(
@@ -134,6 +120,23 @@ class Target:
                 self.initial_template,
                 self._last_place,
             )
+
+    def _look_elsewhere(self, frame: Image, result: TrackResult) -> TrackResult:
+        """While the target is lost it is followed as ever. What recovery comes upon is taken up if
+        it is more likely, and counts as found once the next frame confirms it.
+        """
+        if self._recovery is None or result.presence is None:
+            return result
+        if self._followed is not None:
+            self.box, self._followed = self._followed, None
+            self._features.move_to(self.box)
+            return replace(result, box=self.box)
+        best, is_likely = self._recovery.look(frame, self._features)
+        if not is_likely or best.presence is None or best.presence <= result.presence:
+            return result
+        self._followed, self.box = self.box, best.box
+        self._features.move_to(best.box)
+        return best
 
     def _is_to_be_searched_for(self) -> bool:
         is_gone = self._frames_below >= self.options.lost_frames

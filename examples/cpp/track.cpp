@@ -33,7 +33,7 @@ void track(const std::string& bundle, const std::string& video, const cv::Rect2d
   edge_tracker::Tracker tracker(bundle, threads);
   tracker.init(frame, box);
   std::printf("frame,x,y,w,h,score,found,std_left,std_top,std_right,std_bottom\n");
-  print(0, {box});
+  print(0, {box, 1.0, true, {}, {}});
   std::vector<double> update_ms;
   while (source.read(frame)) {
     const auto start = std::chrono::steady_clock::now();
