@@ -61,8 +61,7 @@ def evaluate(
     layout: see `layouts.LAYOUTS`; recognised by default. only: names or patterns of sequences.
     max_frames: of each sequence, from its start. backends, precisions, computes, recoveries: each
     backend in each precision and type of arithmetic, with each way of looking for a lost target, is
-    a contender. peers: further ones. They run a sequence
-    in turn, before the next sequence.
+    a contender. peers: further ones. They run a sequence in turn, before the next sequence.
 
     results: folder for files that the official toolkits read, one folder inside for each contender;
     sequences that have their files there are not tracked again.
@@ -106,12 +105,7 @@ def evaluate(
     contenders += checked_list("peers", peers, "[NanoTrackContender(folder)]")
     _refuse_equal_names(contenders)
     run = _Run(tuple(contenders), results, max_frames, camera_fps, num_threads)
-    if run.results is not None:
-        for contender in contenders:
-            conditions: dict[str, object] = {"layout": found[0].layout, "max_frames": max_frames}
-            conditions |= {"camera_fps": camera_fps, **contender.identity()}
-            claim_folder(run.results / contender.name, conditions)
-
+    run.claim_folders(found[0].layout)
     outcomes: dict[str, list[SequenceResult | Failure]] = {}
     for name, outcome in _run_all(run, found, jobs, cluster):
         outcomes[name] = outcome
@@ -168,6 +162,14 @@ class _Run:
     max_frames: int | None
     camera_fps: float | None
     num_threads: int | None
+
+    def claim_folders(self, layout: str) -> None:
+        """Those of the results, as `claim_folder`."""
+        if self.results is not None:
+            for contender in self.contenders:
+                conditions: dict[str, object] = {"layout": layout, "max_frames": self.max_frames}
+                conditions |= {"camera_fps": self.camera_fps, **contender.identity()}
+                claim_folder(self.results / contender.name, conditions)
 
     def __call__(self, found: SequenceFolder) -> tuple[str, list[SequenceResult | Failure]]:
         if self.num_threads is not None:
