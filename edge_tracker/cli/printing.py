@@ -39,13 +39,14 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
             raise BrokenPipeError
 
     console = PatientConsole(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
-    size = len(columns)
-    if size > 2 and _narrowest(columns, rows) > console.width:
-        ends = {size * (number + 1) - 1 for number in range(len(rows))}
+    is_list = len(columns) == 2 and not any(columns)
+    ends: set[int] = set()
+    widths = None if is_list else _widths(columns, rows, console.width)
+    if len(columns) > 2 and widths is None:
+        ends = {len(columns) * (number + 1) - 1 for number in range(len(rows))}
         rows = [pair for row in rows for pair in zip(columns, row, strict=True)]
         columns = ("", "")
-    else:
-        ends = set()
+        widths = _widths(columns, rows, console.width)
 
     # As Text, so that square brackets in paths and messages are not taken for markup.
     table = Table(
@@ -58,8 +59,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
             Text(harmless(column)),
             justify="right" if numeric else "left",
             overflow="fold",
+            width=widths[index] if widths else None,
             # The names of a list stay whole in a narrow terminal.
-            no_wrap=index == 0 and size == 2 and not any(columns),
+            no_wrap=index == 0 and is_list,
         )
     for number, row in enumerate(rows):
         table.add_row(*(Text(harmless(cell)) for cell in row), end_section=number in ends)
@@ -67,13 +69,25 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         console.print(table)
 
 
-def _narrowest(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """How wide a table is that splits no word: each column as its longest, and its frame."""
-    words = [
-        max(len(word) for cell in cells for word in (cell.split() or [""]))
-        for cells in zip(columns, *rows, strict=True)
+def _widths(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], console_width: int
+) -> list[int] | None:
+    """Of each column, so that no word is split; None where there is no room for that."""
+    available = console_width - 3 * len(columns) - 1
+    cells_of = list(zip(columns, *rows, strict=True))
+    natural = [max(len(harmless(cell)) for cell in cells) for cells in cells_of]
+    widths = [
+        max(len(word) for cell in cells for word in (harmless(cell).split() or [""]))
+        for cells in cells_of
     ]
-    return sum(words) + 3 * len(words) + 1
+    if sum(widths) > available:
+        return None
+    # What is left goes to those that are folded, a character each in turn.
+    while sum(widths) < available and widths != natural:
+        for index, wanted in enumerate(natural):
+            if widths[index] < wanted and sum(widths) < available:
+                widths[index] += 1
+    return widths
 
 
 def print_line(text: str) -> None:
