@@ -23,6 +23,7 @@ from edge_tracker.bundle.manifest import (
     without_folders,
 )
 from edge_tracker.bundle.opening import sha256_of
+from edge_tracker.files.atomic_file import naming_full_disk
 from edge_tracker.files.atomic_folder import exchange, only_writer, write_through
 from edge_tracker.files.outputs import refuse_overlap
 from edge_tracker.files.untrusted import harmless
@@ -65,9 +66,10 @@ def replacing_folder(target: Path, inputs: Sequence[Path] = ()) -> Iterator[Path
             _refuse_what_is_not_ours(real)
         fresh = _unfinished_folder(real.parent, f".{target.name}.")
         try:
-            yield fresh
-            fresh.chmod(0o755)
-            write_through(fresh)
+            with naming_full_disk(target):
+                yield fresh
+                fresh.chmod(0o755)
+                write_through(fresh)
             (fresh / UNFINISHED).unlink()
             old = _put_in_place(fresh, real, target)
         except BaseException:
@@ -93,7 +95,8 @@ def adding_folder(bundle: Path) -> Iterator[Path]:
         _remove_left_engines(bundle, _listed(bundle) or {}, bundle)
         fresh = _unfinished_folder(bundle, ".engines.")
         try:
-            yield fresh
+            with naming_full_disk(bundle):
+                yield fresh
         finally:
             _remove_unfinished(fresh)
 

@@ -65,13 +65,23 @@ def _renamed_to(target: Path) -> Iterator[Path]:
             reason = f"folder {target.parent} does not exist, create it first"
         raise OSError(error.errno, reason, str(target)) from error
     try:
-        yield temporary
+        with naming_full_disk(target):
+            yield temporary
         if is_written_into(real):
             raise OSError(errno.EEXIST, "became a device or pipe meanwhile", str(target))
         os.replace(temporary, real)
-    except BaseException as error:
+    except BaseException:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None and error.errno in _DISK_FULL:
+        raise
+
+
+@contextmanager
+def naming_full_disk(target: Path) -> Iterator[None]:
+    """Give the error of a full disk, which comes without a name, that of what was being written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _DISK_FULL:
             raise OSError(error.errno, error.strerror, str(target)) from error
         raise
 

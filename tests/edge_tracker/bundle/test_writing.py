@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -9,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from hashlib import sha256
 from pathlib import Path
 
@@ -47,6 +50,19 @@ def test_what_was_made_takes_the_name(old: str, tmp_path: Path) -> None:
         stub_bundle(target, OLD)
     replace_with(NEW, target)
     assert set(contents(target)) == {*NEW, "manifest.json"}
+    assert names(tmp_path) == ["small.bundle"]
+
+
+@pytest.mark.parametrize("writing_into", [replacing_folder, adding_folder])
+def test_a_full_disk_is_told_with_the_bundle_s_name(
+    writing_into: Callable[[Path], AbstractContextManager[Path]], tmp_path: Path
+) -> None:
+    target = stub_bundle(tmp_path / "small.bundle", OLD)
+    before = contents(target)
+    with pytest.raises(OSError, match=r"small\.bundle") as raised, writing_into(target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(target))
+    assert contents(target) == before
     assert names(tmp_path) == ["small.bundle"]
 
 
