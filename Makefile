@@ -8,8 +8,10 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.convert
 	$(BIN)/edge-tracker demo
 
+# Files of tests side by side, in as many processes; JOBS=0 runs all in one.
+JOBS ?= 2
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 # What converts and trains nothing.
 test-fast: $(VENV)/.dev
