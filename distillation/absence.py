@@ -70,24 +70,36 @@ def real(footage: Footage, period: int = PERIOD) -> MadeSequence:
 
 def covered(footage: Footage, period: int = PERIOD) -> MadeSequence:
     """The target under a patch of background beside it, where the frame has room for one."""
-    truth = footage.truth_xywh.copy()
-    height, width = footage.read_frame(0).shape[:2]
-    patches: dict[int, tuple[Box, Box]] = {}
-    for index, box in enumerate(truth):
-        if _is_changed(index, period) and np.isfinite(box).all():
-            target = _grown(box)
-            if (beside := _background_beside(target, width, height)) is not None:
-                patches[index] = target, beside
-                truth[index] = np.nan
+    changed = [index for index in range(len(footage.truth_xywh)) if _is_changed(index, period)]
+    hidden = _with_patches(footage, changed)
+    indices = range(len(hidden.truth_xywh))
+    return MadeSequence(
+        footage.name, "covered", hidden.truth_xywh, lambda: map(hidden.read_frame, indices)
+    )
+
+
+def elsewhere(footage: Footage, period: int = PERIOD) -> MadeSequence:
+    """The target covered for a quarter of a period; in the next it is back, half of the frame's
+    width away, as the frame's halves have changed places. Cut by the seam, it counts as absent.
+    """
+    changed = [index for index in range(len(footage.truth_xywh)) if _is_changed(index, period)]
+    quarter = period - period // 4
+    hidden = _with_patches(footage, [index for index in changed if index % period < quarter])
+    moved = {index for index in changed if index % period >= quarter}
+    truth = hidden.truth_xywh.copy()
+    width = footage.read_frame(0).shape[1]
+    for index in moved:
+        x = (truth[index, 0] + width // 2) % width
+        truth[index, 0] = x
+        if x + truth[index, 2] > width:
+            truth[index] = np.nan
 
     def frames() -> Iterator[Image]:
         for index in range(len(truth)):
-            frame = footage.read_frame(index)
-            if index in patches:
-                _cover(frame, *patches[index])
-            yield frame
+            frame = hidden.read_frame(index)
+            yield np.roll(frame, width // 2, axis=1) if index in moved else frame
 
-    return MadeSequence(footage.name, "covered", truth, frames)
+    return MadeSequence(footage.name, "elsewhere", truth, frames)
 
 
 def cut_out(footage: Footage, period: int = PERIOD) -> MadeSequence:
@@ -134,7 +146,29 @@ MAKERS: Mapping[str, Callable[[Footage, int], MadeSequence]] = {
     "covered": covered,
     "cut out": cut_out,
     "jerked": jerked,
+    "elsewhere": elsewhere,
 }
+
+
+def _with_patches(footage: Footage, indices: Sequence[int]) -> Footage:
+    """The target covered in these frames, where they have room for a patch."""
+    truth = footage.truth_xywh.copy()
+    height, width = footage.read_frame(0).shape[:2]
+    patches: dict[int, tuple[Box, Box]] = {}
+    for index in indices:
+        if np.isfinite(truth[index]).all():
+            target = _grown(truth[index])
+            if (beside := _background_beside(target, width, height)) is not None:
+                patches[index] = target, beside
+                truth[index] = np.nan
+
+    def read_frame(index: int) -> Image:
+        frame = footage.read_frame(index)
+        if index in patches:
+            _cover(frame, *patches[index])
+        return frame
+
+    return Footage(footage.name, truth, read_frame)
 
 
 def _is_changed(index: int, period: int) -> bool:

@@ -23,7 +23,16 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from distillation.absence import MAKERS, PERIOD, Footage, MadeSequence, footage_of
+from distillation.absence import (
+    PERIOD,
+    Footage,
+    MadeSequence,
+    covered,
+    cut_out,
+    footage_of,
+    jerked,
+    real,
+)
 from distillation.data.tracks import DecodedFrames, Track, read_tracks
 from edge_tracker.bundle.manifest import presence_content
 from edge_tracker.errors import DatasetError
@@ -36,6 +45,7 @@ from edge_tracker.rules.presence_model import PresenceModel
 from edge_tracker.tracker import EdgeTracker
 
 Floats = NDArray[np.float64]
+MADE = (real, covered, cut_out, jerked)
 FALSE_ALARMS = 0.05
 #: Share of the frames without the target in which recovery would take something else for it.
 FALSE_RECOVERIES = 0.01
@@ -49,7 +59,7 @@ FOLDS = 10
 
 class Frames(NamedTuple):
     """A row for each frame: FEATURES, (frames, len(FEATURES)); overlap with the target, ABSENT
-    where there is none; which footage, of one target or several; which of MAKERS.
+    where there is none; which footage, of one target or several; how it was made.
     """
 
     features: Floats
@@ -103,7 +113,7 @@ def footage_of_tracks(tracks: Sequence[Track]) -> Iterator[tuple[str, MadeSequen
             return decoded.read(track, first + index).copy()
 
         part = Footage(track.name, track.boxes_xywh[first:], read_frame)
-        yield from ((track.group, make(part, TRACK_PERIOD)) for make in MAKERS.values())
+        yield from ((track.group, make(part, TRACK_PERIOD)) for make in MADE)
 
 
 def footage_of_sequences(
@@ -112,7 +122,7 @@ def footage_of_sequences(
     """Each sequence is a group of its own. Raises DatasetError."""
     for found in find_sequences(dataset):
         part = footage_of(read_sequence(found, max_frames))
-        yield from ((part.name, make(part, PERIOD)) for make in MAKERS.values())
+        yield from ((part.name, make(part, PERIOD)) for make in MADE)
 
 
 def record(tracker: EdgeTracker, footage: Iterator[tuple[str, MadeSequence]]) -> Frames:

@@ -59,6 +59,7 @@ def test_how_often_it_is_away(sequence: AnnotatedSequence) -> None:
         kind: int(np.isnan(make(footage, PERIOD).truth_xywh[:, 0]).sum())
         for kind, make in MAKERS.items()
     }
+    assert away["elsewhere"] == PERIOD // 4
     assert away["real"] == away["cut out"] == away["jerked"] == 0
     assert away["covered"] == PERIOD // 2
     lengths = {kind: len(make(footage, PERIOD).truth_xywh) for kind, make in MAKERS.items()}
@@ -67,6 +68,7 @@ def test_how_often_it_is_away(sequence: AnnotatedSequence) -> None:
         "covered": FRAMES,
         "cut out": FRAMES - PERIOD // 2,
         "jerked": FRAMES,
+        "elsewhere": FRAMES,
     }
     assert not np.isnan(sequence.truth_xywh).any()
 
