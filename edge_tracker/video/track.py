@@ -121,8 +121,7 @@ def track_video(
                     ended = f"stopped by the user after {_of_announced(frames, source)} frames"
                     break
             else:
-                if source.live or (source.num_frames is not None and frames < source.num_frames):
-                    ended = f"{source.name} ended after {_of_announced(frames, source)} frames"
+                ended = _early_end(frames, source)
         except KeyboardInterrupt:
             if frames == 0:
                 raise
@@ -210,6 +209,15 @@ def _refuse_outputs(source: FrameSource, save: Path | None, csv_to: Path | TextI
             refuse_overlap(target, [source.path])
     if save is not None:
         refuse_overlap(save, [rows_path], role="which is written too")
+
+
+def _early_end(frames: int, source: FrameSource) -> str | None:
+    if source.live:
+        again = "which are kept; if it dropped out, start again once it is back"
+        return f"{source.name} ended after {frames} frames, {again}"
+    if source.num_frames is None or frames >= source.num_frames:
+        return None
+    return f"{source.name} ended after {_of_announced(frames, source)} frames"
 
 
 def _of_announced(frames: int, source: FrameSource) -> str:

@@ -149,3 +149,20 @@ def test_a_named_pipe_is_live(tmp_path: Path) -> None:
         assert source.num_frames is None
         assert sum(1 for _ in source) > 100
     feeder.join()
+
+
+def test_a_camera_that_dropped_out_can_be_opened_again(camera: Camera) -> None:
+    """What a program does that goes on with the same tracker: nothing of the first time is left."""
+    for latest in (False, True):
+        camera.unplugged = False
+        camera.shoot(3)
+        with open_frames(0, latest=latest) as source:
+            frames = iter(source)
+            assert next(frames) is not None
+            camera.unplug()
+            assert len(list(frames)) <= 3
+        assert camera.released
+        camera.shots = threading.Semaphore(0)
+    camera.unplug()
+    with pytest.raises(VideoError, match="camera 0 cannot be opened"), open_frames(0):
+        pass
