@@ -185,16 +185,14 @@ def test_the_programs_of_the_bundle_page_open_its_graphs(
     assert float(run_program(replays_goldens).split()[0]) < 1e-4
 
 
-EXAMPLES = (
+WITH_BOX = (
     "convert_and_track", "several_targets", "replace_cv2_tracker", "uncertainty", "without_package",
-    "detect_and_track",
 )  # fmt: skip
-#: Finds its targets itself.
-WITHOUT_BOX = ("detect_and_track",)
+EXAMPLES = (*WITH_BOX, "detect_and_track")
 
 
 def program(example: str, *words: str) -> subprocess.CompletedProcess[str]:
-    box = [] if example in WITHOUT_BOX else BOX
+    box = BOX if example in WITH_BOX else []
     command = [sys.executable, "-m", f"examples.{example}", *words, *box]
     return subprocess.run(
         command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
