@@ -86,6 +86,8 @@ def test_an_arrow_that_is_turned_round_is_noticed() -> None:
 
 
 def test_the_runtime_keeps_few_rooms_and_few_arrows_between_them() -> None:
+    """The front door, edge_tracker/__init__.py, is not a room."""
+
     def room(module: str) -> str:
         return ".".join(module.split(".")[:2])
 
@@ -93,12 +95,12 @@ def test_the_runtime_keeps_few_rooms_and_few_arrows_between_them() -> None:
         (room(module), room(imported))
         for module, targets in ARROWS.items()
         for imported in targets
-        if module.startswith("edge_tracker") and imported.startswith("edge_tracker")
+        if module.startswith("edge_tracker.") and imported.startswith("edge_tracker.")
     }
     between = {(one, other) for one, other in arrows if one != other}
     rooms = {room for pair in between for room in pair}
-    assert len(rooms) <= 16, sorted(rooms)
-    assert len(between) <= 57, len(between)
+    assert len(rooms) <= 15, sorted(rooms)
+    assert len(between) <= 50, len(between)
 
 
 def test_no_two_files_import_each_other() -> None:
