@@ -21,7 +21,7 @@ from edge_tracker.measure.bench.latency import (
     timing_overhead_us,
 )
 from edge_tracker.rules.crop import crop_template
-from edge_tracker.tracker import STAGES, engine, single, target
+from edge_tracker.tracker import STAGES, engine, result, single, target
 from tests.helpers.fake_graphs import FakeNetwork, bundle_without_files
 from tests.helpers.slow_networks import FakeClock, SlowNetwork
 
@@ -44,7 +44,7 @@ def slow_down(
     name: str, milliseconds: float, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Insert a sleep into a function that the tracker calls."""
-    module = single if hasattr(single, name) else target
+    module = single if hasattr(single, name) else result
     original = getattr(module, name)
 
     def slowed(*arguments: object) -> object:
