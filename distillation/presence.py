@@ -39,6 +39,7 @@ from edge_tracker.errors import DatasetError
 from edge_tracker.files.atomic_file import replacing
 from edge_tracker.measure.evaluation.ground_truth import read_sequence
 from edge_tracker.measure.evaluation.layouts import find_sequences
+from edge_tracker.measure.evaluation.long_term import FOUND_IOU, LOST_IOU
 from edge_tracker.rules.boxes import Box, box_iou
 from edge_tracker.rules.presence import PresenceFeatures
 from edge_tracker.rules.presence_model import PresenceModel
@@ -49,7 +50,6 @@ MADE = (real, covered, cut_out, jerked)
 FALSE_ALARMS = 0.05
 #: Share of the frames without the target in which recovery would take something else for it.
 FALSE_RECOVERIES = 0.01
-FOUND_IOU, LOST_IOU = 0.5, 0.1
 #: Overlap that stands for an absent target.
 ABSENT = -1.0
 #: Frames from one change to the next in tracks, which are short and thinned.

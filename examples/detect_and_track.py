@@ -20,11 +20,11 @@ import cv2
 import numpy as np
 
 from edge_tracker import EdgeTrackerError, MultiTracker, TrackResult
+from edge_tracker.rules.boxes import Box, box_iou
 from edge_tracker.video.draw import annotate
 from edge_tracker.video.frames import open_frames
 from edge_tracker.video.recording import frame_writer
 
-Box = tuple[float, float, float, float]
 Detector = Callable[[np.ndarray], Sequence[Box]]
 #: A detection that overlaps a target by more than this is of that target.
 SAME_IOU = 0.3
@@ -60,7 +60,7 @@ class DetectAndTrack:
     def _detect(self, frame: np.ndarray, results: dict[int, TrackResult]) -> None:
         seen = set()
         for box in self.detector(frame):
-            same = [name for name, result in results.items() if iou(box, result.box) > SAME_IOU]
+            same = [name for name, result in results.items() if box_iou(box, result.box) > SAME_IOU]
             seen.update(same)
             if not same:
                 name = self.tracker.add(frame, box)
@@ -70,13 +70,6 @@ class DetectAndTrack:
             if name not in seen:
                 self.tracker.remove(name)
                 del results[name]
-
-
-def iou(one: Box, other: Box) -> float:
-    low = np.maximum(one[:2], other[:2])
-    high = np.minimum(np.add(one[:2], one[2:]), np.add(other[:2], other[2:]))
-    shared = float(np.prod(np.maximum(high - low, 0)))
-    return shared / (one[2] * one[3] + other[2] * other[3] - shared)
 
 
 def boxes_of(detections: Any) -> list[Box]:

@@ -24,8 +24,8 @@ class PresenceFeatures:
     """
 
     def __init__(self, frame: Image, box: Box) -> None:
-        self._first = _look(frame, box)
-        self._first_colours = _colours(self._first)
+        first = _look(frame, box)
+        self._first, self._first_colours = _centred(first), _colours(first)
         self._before = box
         self._log_odds_mean: float | None = None
 
@@ -72,7 +72,7 @@ class PresenceFeatures:
             mean,
             math.log(spread + 1e-3),
             *_motion(before, box),
-            _similarity(now, self._first),
+            _similarity(_centred(now), self._first),
             float(np.sqrt(_colours(now) * self._first_colours).sum()),
         )
 
@@ -87,8 +87,15 @@ def _motion(before: Box, now: Box) -> tuple[float, float]:
     return math.log(way + 0.01), math.log(abs(math.log(w * h / (w0 * h0))) + 0.01)
 
 
-def _similarity(one: Image, other: Image) -> float:
-    a, b = (image - image.mean(axis=(0, 1)) for image in (one.astype(float), other.astype(float)))
+def _centred(image: Image) -> NDArray[np.float64]:
+    """Each channel without its mean."""
+    pixels = image.astype(float)
+    centred: NDArray[np.float64] = pixels - pixels.mean(axis=(0, 1))
+    return centred
+
+
+def _similarity(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Cross-correlation of what is centred, -1 to 1."""
     return float((a * b).sum() / math.sqrt((a**2).sum() * (b**2).sum() + 1e-9))
 
 

@@ -14,6 +14,7 @@ from edge_tracker.rules.boxes import Box
 from edge_tracker.rules.crop import Image, crop_square, crop_template
 from edge_tracker.rules.online_template import OnlineTemplate
 from edge_tracker.rules.presence import PresenceFeatures
+from edge_tracker.rules.presence_model import PresenceModel
 from edge_tracker.tracker.engine import Engine
 from edge_tracker.tracker.recovery import Recovery
 from edge_tracker.tracker.result import SearchWindow, TrackResult
@@ -77,12 +78,13 @@ class Target:
         box, edge_std_px = self._window.place(frame, edge_probs, score, margin_px, choice)
         self.box = box
         presence = None
-        if self._presence_model is not None:
-            features = self._features.measure(frame, box, score, edge_std_px)
-            presence = self._presence_model(features)
-        self._judge(score, presence)
+        if self._presence_model is None:
+            self._judge_by_score(score)
+        else:
+            presence = self._presence_model(self._features.measure(frame, box, score, edge_std_px))
+            self._judge_by_presence(presence, self._presence_model)
         result = TrackResult(box, score, self.found, edge_std_px, presence)
-        return result if self._recovery is None else self._look_elsewhere(frame, result)
+        return self._look_elsewhere(frame, result)
 
     def observe(self, frame: Image, score: float) -> bool:
         """Let the frame be a candidate for the online template; whether that has changed."""
@@ -103,11 +105,8 @@ class Target:
     def _crop_template(self, frame: Image, box: Box) -> Image:
         return crop_template(frame, box, self.options, self.engine.bundle.spec.template_size_px)
 
-    def _judge(self, score: float, presence: float | None) -> None:
-        if presence is None or self._presence_model is None:
-            self._judge_by_score(score)
-            return
-        self.found = presence >= self._presence_model.found_presence
+    def _judge_by_presence(self, presence: float, model: PresenceModel) -> None:
+        self.found = presence >= model.found_presence
         self._frames_below = 0 if self.found else self._frames_below + 1
         if self.found:
             self._last_place, self._followed = self.box, None
@@ -116,7 +115,7 @@ class Target:
             self._recovery = Recovery(
                 self.engine,
                 self.options,
-                self._presence_model,
+                model,
                 self.initial_template,
                 self._last_place,
             )

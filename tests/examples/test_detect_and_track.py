@@ -12,10 +12,10 @@ import pytest
 
 from edge_tracker import MultiTracker, TrackResult
 from edge_tracker.bundle.opening import Bundle
-from edge_tracker.rules.boxes import box_iou
+from edge_tracker.rules.boxes import Box, box_iou
 from edge_tracker.video.rendered_clip import render_clip
 from examples import detect_and_track
-from examples.detect_and_track import Box, DetectAndTrack, as_detections, boxes_of, find_circles
+from examples.detect_and_track import DetectAndTrack, as_detections, boxes_of, find_circles
 
 STILL = (0.0, 0.0, 0.0, 0.0)
 FRAME = np.zeros((64, 64, 3), np.uint8)
