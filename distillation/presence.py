@@ -34,9 +34,10 @@ from distillation.absence import (
     real,
 )
 from distillation.data.tracks import DecodedFrames, Track, read_tracks
-from edge_tracker.bundle.manifest import presence_content
+from edge_tracker.bundle.manifest import parse_presence, presence_content
 from edge_tracker.errors import DatasetError
 from edge_tracker.files.atomic_file import replacing
+from edge_tracker.files.untrusted import read_json
 from edge_tracker.measure.evaluation.ground_truth import read_sequence
 from edge_tracker.measure.evaluation.layouts import find_sequences
 from edge_tracker.measure.evaluation.long_term import FOUND_IOU, LOST_IOU
@@ -80,13 +81,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--max-frames", type=int, metavar="N", help="of each sequence")
     parser.add_argument("--backend", default="auto")
-    parser.add_argument(
+    purpose = parser.add_mutually_exclusive_group(required=True)
+    purpose.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="JSON",
-        required=True,
         help="NAME.presence.json beside the checkpoint NAME.*, where `convert` finds it",
+    )
+    purpose.add_argument(
+        "--judge", type=Path, metavar="JSON", help="say how well these numbers tell, and fit none"
     )
     options = parser.parse_args(argv)
     if options.tracks is not None:
@@ -96,7 +100,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     console = Console()
     with EdgeTracker(options.bundle, backend=options.backend, num_threads=1) as tracker:
         frames = record(tracker, footage)
-    for line in describe(frames):
+    if options.judge is not None:
+        model = parse_presence(read_json(options.judge))
+        told = np.array([model(row) for row in frames.features.tolist()])
+        for line in describe(frames, told):
+            console.print(line, highlight=False)
+        return
+    for line in describe(frames, cross_validated(frames)):
         console.print(line, highlight=False)
     with replacing(options.output) as temporary:
         content = presence_content(fit(frames))
@@ -183,10 +193,9 @@ def cross_validated(frames: Frames) -> Floats:
     return log_odds
 
 
-def describe(frames: Frames) -> Iterator[str]:
-    """What the score tells alone, and presence, cross-validated."""
+def describe(frames: Frames, presence: Floats) -> Iterator[str]:
+    """What the score tells alone, and what presence does, (frames,)."""
     yield f"{len(frames.overlaps)} frames of {len(np.unique(frames.groups))} groups"
-    presence = cross_validated(frames)
     for kind in ("all", *np.unique(frames.kinds)):
         chosen = np.full(len(presence), kind == "all") | (frames.kinds == kind)
         yield f"  {kind}: {int((frames.overlaps[chosen] == ABSENT).sum())} without the target"

@@ -38,7 +38,8 @@ def test_a_group_is_judged_by_the_others() -> None:
 
 
 def test_it_says_how_well_score_and_presence_tell() -> None:
-    lines = list(describe(frames_of({"a": 1.0, "b": 1.0, "c": 1.0})))
+    frames = frames_of({"a": 1.0, "b": 1.0, "c": 1.0})
+    lines = list(describe(frames, cross_validated(frames)))
     assert lines[0] == "300 frames of 3 groups"
     assert "presence: ROC AUC 1.000, 100.0% of them told at 5% false alarms" in lines[3]
 
@@ -64,6 +65,7 @@ def test_from_footage_to_a_bundle_that_tells_presence(
     annotated_clips: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(presence, "PERIOD", 10)
     checkpoint = tmp_path / "own.pth.tar"
@@ -85,6 +87,10 @@ def test_from_footage_to_a_bundle_that_tells_presence(
     assert dict(zip(FEATURES, bundle.presence.weights, strict=True)) == content["weights"]
     assert bundle.presence.found_presence == content["found_presence"]
     assert np.isfinite(bundle.presence.weights).all()
+
+    capsys.readouterr()
+    presence.main([*arguments, "--backend", "onnxruntime", "--judge", str(numbers)])
+    assert "presence: ROC AUC " in capsys.readouterr().out
 
     numbers.write_text(json.dumps({**content, "found_presence": 2}))
     with pytest.raises(CheckpointError, match=r"own.presence.json.*found_presence is 2"):
