@@ -47,6 +47,7 @@ class Target:
         #: which the next frame has to confirm.
         self._last_place = box
         self._followed: Box | None = None
+        self._score_is_of_box = True
         self._window = SearchWindow(box, 0.0)
         self._wait: Callable[[], None] | None = None
         engine.encode(self.initial_template, self.initial_template, row)()
@@ -84,11 +85,13 @@ class Target:
             presence = self._presence_model(self._features.measure(frame, box, score, edge_std_px))
             self._judge_by_presence(presence, self._presence_model)
         result = TrackResult(box, score, self.found, edge_std_px, presence)
-        return self._look_elsewhere(frame, result)
+        result = self._look_elsewhere(frame, result)
+        self._score_is_of_box = result.box == box
+        return result
 
     def observe(self, frame: Image, score: float) -> bool:
         """Let the frame be a candidate for the online template; whether that has changed."""
-        if self._followed is not None:
+        if not self._score_is_of_box:
             score = 0.0
         return self.online_template.observe(score, lambda: self._crop_template(frame, self.box))
 

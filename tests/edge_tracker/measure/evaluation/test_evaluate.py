@@ -407,6 +407,8 @@ def test_types_of_arithmetic_are_contenders_with_a_paired_difference(
     columns, rows = overall_table(evaluation)
     shown = rows[1][columns.index("AUC vs onnxruntime-fp32-f32")]
     assert shown.endswith(f"({difference['low']:+.3f} to {difference['high']:+.3f})")
+    # They tell their confidence, so that the page has a fourth plot of curves.
+    assert to_html(evaluation).count('<svg viewBox="0 0 420') == 4 + 4
 
 
 def test_a_bundles_identity_changes_with_its_files(nano_bundle: Bundle) -> None:
