@@ -96,8 +96,10 @@ def train(
     objective = Objective(recipe, network, frozen, features.channels if features else 0).to(device)
     optimizers = build_optimizers(recipe, objective)
     step = load_run(output, recipe, objective, optimizers)
+    refuse_unequal_steps(output, step, device)
     output.mkdir(parents=True, exist_ok=True)
-    truncate_log(output / LOG, step)
+    if rank == 0:
+        truncate_log(output / LOG, step)
 
     held_out = None
     if validate_every_steps and rank == 0:
@@ -154,7 +156,7 @@ def train(
                 with (output / LOG).open("a") as log:
                     log.write(json.dumps(line) + "\n")
                 sums, since = {}, time.perf_counter()
-            stop = step == last_step or signalled()
+            stop = step == last_step or any_process(signalled(), device)
             if rank == 0 and (stop or step % save_every_steps == 0):
                 save_run(output, recipe, objective, optimizers, step)
                 draw_curves(output / LOG, output / CURVES)
@@ -172,6 +174,29 @@ def join_processes() -> tuple[int, int]:
     if not dist.is_initialized():
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     return dist.get_rank(), dist.get_world_size()
+
+
+def refuse_unequal_steps(output: Path, step: int, device: torch.device) -> None:
+    """Raises RecipeError in all processes if some have not found the run that others go on with."""
+    if not dist.is_initialized():
+        return
+    bounds = torch.tensor([step, -step], device=device)
+    dist.all_reduce(bounds, dist.ReduceOp.MAX)
+    last, first = bounds[0].item(), -bounds[1].item()
+    if first != last:
+        raise RecipeError(
+            f"{output} holds a run of {last} steps on one machine and of {first} on another: give "
+            "a folder on a disk that all machines share"
+        )
+
+
+def any_process(asked: bool, device: torch.device) -> bool:
+    """Whether any of the processes was asked, so that all stop after the same step."""
+    if not dist.is_initialized():
+        return asked
+    answer = torch.tensor(int(asked), device=device)
+    dist.all_reduce(answer, dist.ReduceOp.MAX)
+    return bool(answer)
 
 
 def open_convolutional_teacher(recipe: Recipe, path: Path | None) -> ConvolutionalTeacher | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +28,7 @@ from distillation.recipes.recipe import (
     RecipeError,
     SourceKind,
     recipe_from_dict,
+    recipe_to_dict,
 )
 from distillation.training.run_folder import load_run
 from distillation.training.train import train, until_signalled
@@ -281,6 +284,14 @@ def test_loading_a_run_of_no_folder_starts_at_zero(tmp_path: Path) -> None:
     assert load_run(tmp_path / "nowhere", RECIPE, None, []) == 0  # type: ignore[arg-type]
 
 
+needs_gloo = pytest.mark.skipif(
+    not torch.distributed.is_gloo_available(), reason="PyTorch was built without gloo"
+)
+#: The beginning of a line of docs/distillation.md.
+TORCHRUN = "torchrun --standalone --nproc-per-node=2 -m distillation"
+
+
+@needs_gloo
 def test_two_processes_learn_what_one_would(images: Path, tmp_path: Path) -> None:
     """As under torchrun, over gloo: each renders its own half of every batch."""
     run_together(2, [str(images), str(tmp_path / "run")], tmp_path / "one_of_two.py")
@@ -292,6 +303,51 @@ def test_two_processes_learn_what_one_would(images: Path, tmp_path: Path) -> Non
     start, alone = build_trained(TWO_STEPS, None).state_dict(), weights(whole)
     strayed = mean_difference(first, alone) / mean_difference(start, alone)
     assert strayed < 0.1
+    for rank in (0, 1):
+        refused = (tmp_path / "run" / f"refused{rank}").read_text()
+        assert "holds a run of 2 steps on one machine and of 0 on another" in refused
+
+
+@needs_gloo
+def test_torchrun_goes_on_where_it_was_interrupted_with_the_same_weights_bit_for_bit(
+    images: Path, tmp_path: Path
+) -> None:
+    """Two processes, of which both must stop after the same step."""
+    assert f"    {TORCHRUN} " in (REPOSITORY / "docs" / "distillation.md").read_text()
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps(recipe_to_dict(replace(RESUMABLE, steps=40))))
+
+    def torchrun(output: str) -> subprocess.Popen[str]:
+        # The module of which `torchrun` is the command, which need not be on the path.
+        command = TORCHRUN.replace("torchrun", "torch.distributed.run", 1).split()
+        command += [str(recipe), "--data", f"synthetic={images}", "--workers", "0"]
+        return subprocess.Popen(
+            [sys.executable, "-m", *command, "--save-every", "4", "-o", str(tmp_path / output)],
+            cwd=REPOSITORY,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def steps_made(output: str) -> int:
+        return int(torch.load(tmp_path / output / "resume.pt", weights_only=True)["step"])
+
+    stopped = torchrun("parts")
+    while not (tmp_path / "parts" / "resume.pt").exists():
+        assert stopped.poll() is None
+        time.sleep(0.01)
+    stopped.terminate()
+    _, errors = stopped.communicate(timeout=120)
+    assert re.findall(r"stopped after step (\d+) of 40", " ".join(errors.split())) == (
+        [str(steps_made("parts"))] * 2
+    ), errors[-2000:]
+    for output in ("parts", "whole"):
+        finished = torchrun(output)
+        _, errors = finished.communicate(timeout=120)
+        assert finished.returncode == 0, errors[-2000:]
+        assert steps_made(output) == 40
+    expected, found = (weights(tmp_path / o / "checkpoint.pth.tar") for o in ("whole", "parts"))
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
 
 
 #: Every sample has its target: means over half batches average to the mean over whole ones.
@@ -331,6 +387,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 
+from distillation.recipes.recipe import RecipeError
 from distillation.training import train as training
 from tests.distillation.training.test_train import TWO_STEPS
 
@@ -341,6 +398,12 @@ training.Objective = lambda *args: objectives.append(build(*args)) or objectives
 output = Path(sys.argv[2])
 training.train(TWO_STEPS, {"synthetic": Path(sys.argv[1])}, output, workers=0)
 distributed.barrier()
-torch.save(objectives[0].network.state_dict(), output / f"rank{distributed.get_rank()}.pt")
+rank = distributed.get_rank()
+torch.save(objectives[0].network.state_dict(), output / f"rank{rank}.pt")
+own = output if rank == 0 else output / "not shared"
+try:
+    training.train(TWO_STEPS, {"synthetic": Path(sys.argv[1])}, own, workers=0)
+except RecipeError as error:
+    (output / f"refused{rank}").write_text(str(error))
 distributed.destroy_process_group()
 """
