@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo docs docs-test test test-device test-fast coverage fuzz lint format bench clean
+.PHONY: demo docs docs-test test test-device test-fast test-lowest test-newest coverage fuzz lint format bench release-check clean
 
 demo: $(VENV)/.convert
 	$(BIN)/edge-tracker demo
@@ -28,6 +28,19 @@ test-device:
 	$(MAKE) VENV=.venv-device .venv-device/bin/python
 	.venv-device/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test,$(DEVICE_EXTRAS)]'
 	.venv-device/bin/python -m pytest tests/edge_tracker tests/examples $(if $(BUNDLE),--bundle $(BUNDLE))
+
+# All of them on the oldest or newest versions that pyproject.toml allows, made anew each time. uv
+# resolves: pip has no way to ask for the oldest.
+test-lowest: RESOLUTION := lowest-direct
+test-newest: RESOLUTION := highest
+test-lowest test-newest: test-%:
+	rm -rf .venv-$*
+	$(MAKE) VENV=.venv-$* .venv-$*/bin/python
+	.venv-$*/bin/python -m pip install --quiet uv
+	.venv-$*/bin/uv pip install --quiet --python .venv-$*/bin/python --resolution $(RESOLUTION) \
+	  --only-binary numpy --editable '.[dev]'
+	.venv-$*/bin/uv pip freeze --python .venv-$*/bin/python
+	.venv-$*/bin/python -m pytest -n $(JOBS) --dist loadfile
 
 coverage: $(VENV)/.dev
 	$(BIN)/python -m coverage run -m pytest tests/edge_tracker tests/mixformerv2 tests/converters tests/calibration
@@ -54,6 +67,11 @@ docs: $(VENV)/.docs
 bench: $(VENV)/.convert
 	$(BIN)/python -m benchmarks.cached_search
 
+# Wheel, source distribution and bill of materials in dist/, of the last commit; uploads nothing.
+release-check:
+	$(MAKE) VENV=.venv-release .venv-release/.release
+	.ci/release .venv-release/bin
+
 # An environment per extra: the file marks that it is installed in the versions of constraints.txt.
 $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing edge-tracker[$*] and what it needs into $(VENV); the first time takes minutes.'
@@ -67,4 +85,4 @@ $(BIN)/python:
 	  && PYTHONPATH=build/virtualenv $(PYTHON) -m virtualenv --quiet $(VENV); }
 
 clean:
-	rm -rf $(VENV) build demo_output *.egg-info
+	rm -rf $(VENV) build dist demo_output *.egg-info

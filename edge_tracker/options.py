@@ -5,11 +5,10 @@ checks of both and of other arguments.
 from __future__ import annotations
 
 import math
-import operator
 import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -104,12 +103,10 @@ def checked_path(name: str, given: object) -> Path:
 
 def checked_whole(name: str, given: object, least: int, most: int | None = None) -> int:
     """Of any whole number, NumPy's among them; True and False are not numbers here."""
-    try:
-        whole = None if isinstance(given, bool) else operator.index(given)  # type: ignore[arg-type]
-    except TypeError:
-        whole = None
-    if whole is None:
+    # NumPy's True is an index for NumPy 1.
+    if isinstance(given, bool) or not isinstance(given, Integral):
         raise TypeError(f"{name} is {given!r:.60}: expected a whole number")
+    whole = int(given)
     if whole < least or (most is not None and whole > most):
         limits = f"at least {least}" if most is None else f"{least} to {most}"
         raise ValueError(f"{name} is {whole!r:.60}: expected {limits}")

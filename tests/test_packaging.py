@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -42,14 +43,7 @@ with EdgeTracker(sys.argv[2], cache_dir=sys.argv[3]) as tracker:
 @pytest.fixture(scope="module")
 def wheel_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built wheel, unpacked."""
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"),
-            *("--no-build-isolation", "--wheel-dir", str(folder), str(_source_copy(folder))),
-        ],
-        check=True,
-    )
+    folder = _build(tmp_path_factory.mktemp("wheel"))
     (wheel,) = folder.glob("edge_tracker-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "installed")
@@ -110,6 +104,34 @@ def test_the_wheel_leaves_the_choice_of_opencv(wheel_folder: Path) -> None:
     required = re.findall(r"^Requires-Dist: (.*)$", metadata.read_text(encoding="utf-8"), re.M)
     assert [line for line in required if "opencv" in line and "extra ==" not in line] == []
     assert [line for line in required if line.startswith("numpy") and "extra" not in line]
+
+
+def test_a_second_build_gives_the_same_bytes(wheel_folder: Path, tmp_path: Path) -> None:
+    """From another folder and at another time."""
+    first, second = (next(f.glob("*.whl")) for f in (wheel_folder.parent, _build(tmp_path)))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_every_dependency_has_a_lower_bound(wheel_folder: Path) -> None:
+    """Without one, `make test-lowest` would take a version that nobody meant."""
+    (metadata,) = wheel_folder.glob("edge_tracker-*.dist-info/METADATA")
+    required = re.findall(r"^Requires-Dist: (.*)$", metadata.read_text(encoding="utf-8"), re.M)
+    others = [line for line in required if not line.startswith("edge-tracker[")]
+    assert len(others) > 20
+    assert [line for line in others if ">=" not in line] == []
+
+
+def _build(folder: Path) -> Path:
+    """The folder, with the wheel in it."""
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"),
+            *("--no-build-isolation", "--wheel-dir", str(folder), str(_source_copy(folder))),
+        ],
+        env={**os.environ, "SOURCE_DATE_EPOCH": "1700000000"},
+        check=True,
+    )
+    return folder
 
 
 def _source_copy(folder: Path) -> Path:

@@ -246,7 +246,8 @@ def _compile_or_load(
     compiled = core.compile_model(model, device, dict(config))
     if folder is not None:
         try:
-            exported = compiled.export_model()
+            # Into a stream: what it returns without one differs between versions.
+            compiled.export_model(exported := io.BytesIO())
         except RuntimeError as error:  # not every device can
             _log.info("%s cannot be kept compiled: %s", files.model, _last_line(error))
         else:

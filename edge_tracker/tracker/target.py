@@ -47,7 +47,6 @@ class Target:
         #: which the next frame has to confirm.
         self._last_place = box
         self._followed: Box | None = None
-        self._score_is_of_box = True
         self._window = SearchWindow(box, 0.0)
         self._wait: Callable[[], None] | None = None
         engine.encode(self.initial_template, self.initial_template, row)()
@@ -85,13 +84,11 @@ class Target:
             presence = self._presence_model(self._features.measure(frame, box, score, edge_std_px))
             self._judge_by_presence(presence, self._presence_model)
         result = TrackResult(box, score, self.found, edge_std_px, presence)
-        result = self._look_elsewhere(frame, result)
-        self._score_is_of_box = result.box == box
-        return result
+        return self._look_elsewhere(frame, result)
 
     def observe(self, frame: Image, score: float) -> bool:
         """Let the frame be a candidate for the online template; whether that has changed."""
-        if not self._score_is_of_box:
+        if self._followed is not None:
             score = 0.0
         return self.online_template.observe(score, lambda: self._crop_template(frame, self.box))
 

@@ -142,6 +142,11 @@ class NanoTrackContender:
         }
 
     def open(self) -> OpenTracker:
+        if not hasattr(cv2, "TrackerNano"):
+            raise BackendUnavailable(
+                f"peer nanotrack needs OpenCV's TrackerNano, which OpenCV {cv2.__version__} here "
+                "lacks: install a newer one"
+            )
         backbone, head = self._files()
         parameters = cv2.TrackerNano.Params()
         parameters.backbone, parameters.neckhead = str(backbone), str(head)

@@ -25,8 +25,6 @@ Flags = NDArray[np.bool_]
 FOUND_IOU, LOST_IOU = 0.5, 0.1
 THRESHOLDS = 100
 CALIBRATION_BINS = 15
-#: Shares of the boxes, the most confident first, at which the risk is told.
-COVERAGES = np.linspace(0.01, 1, 100)
 
 
 @dataclass(frozen=True)
@@ -48,13 +46,12 @@ class LongTerm:
 
     precision, recall, f_score: at `threshold` of the confidence. roc_auc: of the confidence, boxes
     that have found the target against all others. calibration_error: expected one, of the
-    confidence as the probability that they have. risk_curve: share of wrong boxes among the most
-    confident ones, at each of `COVERAGES`; risk_coverage: area under it; 0 is best. absent_told:
-    share of the frames without target that are said to be; false_alarms: share of boxes that have
-    found it, said not to. returns: how often it came back to be seen. regained: how often the box
-    was on it again before it left again; frames_to_regain: median of how many frames that took.
-    false_recoveries: in 1,000 frames, how often something else was said to be the target found
-    again.
+    confidence as the probability that they have. risk_coverage: area under the curve of the share
+    of wrong boxes among the most confident ones; 0 is best. absent_told: share of the frames
+    without target that are said to be; false_alarms: share of boxes that have found it, said not
+    to. returns: how often it came back to be seen. regained: how often the box was on it again
+    before it left again; frames_to_regain: median of how many frames that took. false_recoveries:
+    in 1,000 frames, how often something else was said to be the target found again.
     """
 
     frames: int
@@ -66,7 +63,6 @@ class LongTerm:
     roc_auc: float | None
     calibration_error: float
     risk_coverage: float
-    risk_curve: tuple[float, ...]
     absent_told: float | None
     false_alarms: float | None
     returns: int
@@ -91,7 +87,6 @@ def long_term(sequences: Sequence[Told]) -> LongTerm:
     said = np.concatenate([sequence.found for sequence in sequences])
     absent = np.isnan(overlaps)
     right = ~absent & (np.nan_to_num(overlaps) > FOUND_IOU)
-    risks = _risks(confidences, right)
     precision, recall, f_score, threshold = _best_f(sequences, confidences)
     delays = [delay for sequence in sequences for delay in _delays(sequence.overlaps)]
     regained = [delay for delay in delays if delay is not None]
@@ -104,8 +99,7 @@ def long_term(sequences: Sequence[Told]) -> LongTerm:
         threshold=threshold,
         roc_auc=_roc_auc(confidences[right], confidences[~right]),
         calibration_error=_calibration_error(confidences, right),
-        risk_coverage=float(risks.mean()),
-        risk_curve=tuple(risks[np.ceil(COVERAGES * len(risks)).astype(int) - 1].tolist()),
+        risk_coverage=_risk_coverage(confidences, right),
         absent_told=float((~said[absent]).mean()) if absent.any() else None,
         false_alarms=float((~said[right]).mean()) if right.any() else None,
         returns=len(delays),
@@ -153,10 +147,9 @@ def _calibration_error(confidences: Array, right: Flags) -> float:
     return float(np.sum(errors))
 
 
-def _risks(confidences: Array, right: Flags) -> Array:
-    """Share of wrong boxes among the most confident one, two, ... all."""
+def _risk_coverage(confidences: Array, right: Flags) -> float:
     wrong = ~right[np.argsort(-confidences, kind="stable")]
-    return np.cumsum(wrong) / np.arange(1, len(wrong) + 1)
+    return float((np.cumsum(wrong) / np.arange(1, len(wrong) + 1)).mean())
 
 
 def _delays(overlaps: Array) -> list[int | None]:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from edge_tracker.measure.axes import Axes
 from edge_tracker.measure.evaluation.ground_truth import AnnotatedSequence
 from edge_tracker.measure.evaluation.line_plot import legend, line_plot
-from edge_tracker.measure.evaluation.long_term import COVERAGES
 from edge_tracker.measure.evaluation.metrics import (
     CENTRE_THRESHOLDS_PX,
     NORMALISED_THRESHOLDS,
@@ -61,7 +60,7 @@ def to_html(evaluation: Evaluation) -> str:
         if (scores := evaluation.overall(name)) is not None
     }
     if overall:
-        parts += ["<h2>Curves</h2>", _curves(evaluation, overall)]
+        parts += ["<h2>Curves</h2>", _curves(overall)]
     presence = presence_table(evaluation)
     if presence is not None:
         turned = list(zip(presence[0], *presence[1], strict=True))
@@ -76,7 +75,7 @@ def to_html(evaluation: Evaluation) -> str:
     return html_page(f"One-pass evaluation: {name}", "\n".join(parts))
 
 
-def _curves(evaluation: Evaluation, overall: dict[str, Scores]) -> str:
+def _curves(overall: dict[str, Scores]) -> str:
     success = Axes("overlap threshold", "success rate", (0, 1), (0, 0.25, 0.5, 0.75, 1))
     precision = Axes("centre error in px", "precision", (0, 50), (0, 10, 20, 30, 40, 50))
     normalised = Axes(
@@ -98,27 +97,10 @@ def _curves(evaluation: Evaluation, overall: dict[str, Scores]) -> str:
             for name, (curve, _) in curves.items()
         }
         words = {name: f"{score:.3f}" for name, (_, score) in curves.items()}
-        figures.append(_plot_card(title, axes, lines, words))
-    return f'<div class="plots">{"".join(figures)}{_risk_card(evaluation)}</div>'
-
-
-def _risk_card(evaluation: Evaluation) -> str:
-    """Nothing where no tracker tells its confidence."""
-    told = {
-        name: found
-        for name in evaluation.contenders
-        if (found := evaluation.long_term(name)) is not None
-    }
-    if not told:
-        return ""
-    shares = (0, 0.25, 0.5, 0.75, 1)
-    axes = Axes("share of boxes, the surest first", "share of wrong ones", (0, 1), shares)
-    lines = {
-        name: list(zip(COVERAGES.tolist(), found.risk_curve, strict=True))
-        for name, found in told.items()
-    }
-    words = {name: f"{found.risk_coverage:.3f}" for name, found in told.items()}
-    return _plot_card("Risk over coverage, with the mean", axes, lines, words)
+        figures.append(
+            _card(title, f'<div class="plot">{line_plot(axes, lines)}{legend(words)}</div>')
+        )
+    return f'<div class="plots">{"".join(figures)}</div>'
 
 
 def _worst(evaluation: Evaluation) -> str:
@@ -203,12 +185,6 @@ def _jpeg_url(frame: Image) -> str:
 def _as_box(row_xywh: NDArray[np.float64]) -> Box:
     x, y, w, h = (float(value) for value in row_xywh)
     return x, y, w, h
-
-
-def _plot_card(
-    title: str, axes: Axes, lines: dict[str, list[tuple[float, float]]], words: dict[str, str]
-) -> str:
-    return _card(title, f'<div class="plot">{line_plot(axes, lines)}{legend(words)}</div>')
 
 
 def _card(title: str, content: str) -> str:

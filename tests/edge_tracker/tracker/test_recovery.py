@@ -137,23 +137,6 @@ def test_what_the_next_frame_does_not_confirm_is_given_up(network: WhiteFinder) 
     assert not after.found
 
 
-def test_the_score_of_a_place_given_up_brings_no_template_from_elsewhere(
-    network: WhiteFinder,
-) -> None:
-    cut_off: Box = (NEAR[0] + 60, NEAR[1], SIDE, SIDE)  # By the window around NEAR: 0.3.
-    with tracker_with(recovery="local", update_interval=2, update_score=0.2) as tracker:
-        tracker.init(frame_with(HOME), HOME)
-        for _ in range(3):
-            tracker.update(frame_with())
-        while tracker.update(frame_with(NEAR)).presence < 0.8:  # type: ignore[operator]
-            pass
-        unconfirmed = tracker.update(frame_with(cut_off))
-        assert 0.2 < unconfirmed.score < 0.5
-        for _ in range(4):
-            tracker.update(frame_with())
-    assert all((online == initial).all() for initial, online in network.templates)
-
-
 @pytest.mark.parametrize(("tiles", "most", "expected"), [(7, None, 7), (7, 3, 3), (1, 9, 1)])
 def test_no_frame_looks_at_more_than_it_may(
     network: WhiteFinder, tiles: int, most: int | None, expected: int

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from edge_tracker.measure.evaluation.long_term import COVERAGES, Told, long_term, told
+from edge_tracker.measure.evaluation.long_term import Told, long_term, told
 
 NAN = float("nan")
 
@@ -62,13 +62,6 @@ def test_something_else_taken_for_the_target_is_counted() -> None:
     found = [1, 0, 1, 0, 1, 1]
     measured = long_term([of(overlaps, [0.5] * 6, found)])
     assert measured.false_recoveries == pytest.approx(1000 / 6)  # the second; the fifth is right
-
-
-def test_risk_is_that_of_the_surest_boxes() -> None:
-    measured = long_term([of([0.9, 0.1, 0.9, NAN], [0.9, 0.8, 0.7, 0.6])])
-    curve = dict(zip(COVERAGES.round(2), measured.risk_curve, strict=True))
-    assert [curve[share] for share in (0.01, 0.25, 0.5, 0.75, 1)] == [0, 0, 1 / 2, 1 / 3, 1 / 2]
-    assert measured.risk_coverage == pytest.approx((0 + 1 / 2 + 1 / 3 + 1 / 2) / 4)
 
 
 def test_without_absence_there_is_none_to_tell() -> None:
