@@ -25,7 +25,8 @@ PAGES += sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md
 PROGRAMS = {
     *("edge-tracker", "make", "pip", "python", "python3", "pytest", "head", "source", "export"),
     *("sudo", "docker", "rsync", "nvcc", "cmake", "build/cpp/track", "benchmark_app"),
-    *(".venv/bin/python", ".venv-cpp/bin/pip"),
+    *(".venv/bin/python", ".venv-cpp/bin/pip", ".venv-gst/bin/pip", "/usr/bin/python3"),
+    *("gst-inspect-1.0", "gst-launch-1.0"),
 }
 #: Beginning of a command -> why no test runs it.
 NOT_RUN = {
@@ -47,6 +48,11 @@ NOT_RUN = {
     "pip install tensorrt_rtx": "needs the network",
     ".venv-cpp/bin/pip": "tests/examples/test_cpp.py builds with the OpenVINO that is there",
     "cmake": "run in tests/examples/test_cpp.py",
+    "/usr/bin/python3 -m venv": "an environment of the page's own",
+    ".venv-gst/bin/pip": "tests/examples/test_gstreamer.py takes the packages that are there",
+    "export GST_PLUGIN_PATH": "set in tests/examples/test_gstreamer.py",
+    "export PYTHONPATH": "set in tests/examples/test_gstreamer.py",
+    "gst-": "run in tests/examples/test_gstreamer.py",
     "build/cpp/track": "run in tests/examples/test_cpp.py",
     "benchmark_app": "comes with another package",
     "head": "what it shows is compared in test_the_commands_of_the_readme_run",
