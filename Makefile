@@ -8,10 +8,11 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.convert
 	$(BIN)/edge-tracker demo
 
-# Files of tests side by side, in as many processes; JOBS=0 runs all in one.
+# Files of tests side by side, in as many processes; JOBS=0 runs all in one. PyTorch in one thread
+# each: threads that wait for each other by turning cost a sixth of the time.
 JOBS ?= 2
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 # What converts and trains nothing.
 test-fast: $(VENV)/.dev

@@ -19,6 +19,7 @@ import pytest
 from edge_tracker.bundle.opening import Bundle, open_bundle
 from mixformerv2.geometries import GEOMETRIES, NANO
 from tests.helpers.annotated_clips import write_sequence
+from tests.helpers.made_once import made_once
 from tests.helpers.needed_packages import NOT_ON_A_DEVICE, needed_packages
 from tests.helpers.places import trained_checkpoint
 
@@ -144,7 +145,11 @@ def nano_bundle(
     if given_bundle is not None:
         return given_bundle
     checkpoint = request.getfixturevalue("nano_checkpoint")
-    return convert_checkpoint(checkpoint, tmp_path_factory.mktemp("converted") / "nano")
+    return open_bundle(
+        made_once(
+            tmp_path_factory, "nano_bundle", lambda folder: convert_checkpoint(checkpoint, folder)
+        )
+    )
 
 
 @pytest.fixture(scope="session")
@@ -176,15 +181,18 @@ def int8_bundle(
     pytest.importorskip("nncf", reason="needs edge-tracker[calibrate]")
     from calibration.int8 import Int8Options
 
+    # Such a network tracks nothing, in fp32 neither.
+    options = Int8Options(annotated_clips, num_samples=32, max_auc_drop=1.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(cache_dir))
-        return convert_checkpoint(
-            tiny_checkpoint,
-            tmp_path_factory.mktemp("quantised") / "tiny",
-            precisions=["fp32", "int8"],
-            # Such a network tracks nothing, in fp32 neither.
-            int8=Int8Options(annotated_clips, num_samples=32, max_auc_drop=1.0),
+        folder = made_once(
+            tmp_path_factory,
+            "int8_bundle",
+            lambda folder: convert_checkpoint(
+                tiny_checkpoint, folder, precisions=["fp32", "int8"], int8=options
+            ),
         )
+    return open_bundle(folder)
 
 
 @pytest.fixture(scope="session")
@@ -195,8 +203,13 @@ def trained_bundle(given_bundle: Bundle | None, tmp_path_factory: pytest.TempPat
     checkpoint = trained_checkpoint()
     if checkpoint is None:
         pytest.skip("no trained checkpoint in edge_tracker/models or ../shared/models")
-    folder = tmp_path_factory.mktemp("trained") / "bundle"
-    return convert_checkpoint(checkpoint, folder, precisions=["fp32"])
+    return open_bundle(
+        made_once(
+            tmp_path_factory,
+            "trained_bundle",
+            lambda folder: convert_checkpoint(checkpoint, folder, precisions=["fp32"]),
+        )
+    )
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,18 +24,18 @@ from edge_tracker.cli.main import main
 from edge_tracker.measure.bench.benchmark import benchmark
 from edge_tracker.measure.verify import verify
 
-F32_S = 0.02
-
 
 @dataclasses.dataclass
 class FakeCpu:
-    """ONNX Runtime as if on a CPU with bfloat16: its float32 is slowed down, its bfloat16 is not,
-    and errs by a share of each distribution that moves to the last bin.
+    """ONNX Runtime as if on a CPU with bfloat16, by a clock of its own: a run takes a second in
+    float32 and none in bfloat16, which errs by a share of each distribution that moves to the last
+    bin.
     """
 
     error: float = 0.0
     has_bf16: bool = True
     slow: str = "f32"
+    now_s: float = 0.0
     opened: list[str | None] = dataclasses.field(default_factory=list)
 
     def backend(self) -> Backend:
@@ -53,19 +52,22 @@ class FakeCpu:
         self.opened.append(placement.compute)
         template, search, device = onnxruntime.compile_graphs(bundle, artefact, placement)
         error = self.error if placement.compute == "bf16" else 0.0
-        pause_s = F32_S if (placement.compute or "f32") == self.slow else 0.0
-        return template, Altered(search, error, pause_s), device
+        run_s = float((placement.compute or "f32") == self.slow)
+        return template, Altered(search, error, run_s, self), device
+
+    def perf_counter(self) -> float:
+        return self.now_s
 
 
 class Altered:
-    def __init__(self, graph: CompiledGraph, error: float, pause_s: float) -> None:
-        self.graph, self.error, self.pause_s = graph, error, pause_s
+    def __init__(self, graph: CompiledGraph, error: float, run_s: float, cpu: FakeCpu) -> None:
+        self.graph, self.error, self.run_s, self.cpu = graph, error, run_s, cpu
         self.input_names, self.output_names = graph.input_names, graph.output_names
         self.most_targets = graph.most_targets
         self.start, self.time_copies, self.close = graph.start, graph.time_copies, graph.close
 
     def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
-        time.sleep(self.pause_s)
+        self.cpu.now_s += self.run_s
         outputs = dict(self.graph.run(inputs))
         probs = outputs["edge_probs"] * np.float32(1 - self.error)
         probs[..., -1] += np.float32(self.error)
@@ -74,6 +76,7 @@ class Altered:
 
 def on(cpu: FakeCpu, monkeypatch: pytest.MonkeyPatch) -> FakeCpu:
     monkeypatch.setattr(choice, "BACKENDS", (cpu.backend(),))
+    monkeypatch.setattr("edge_tracker.backends.compute.time", cpu)
     return cpu
 
 
