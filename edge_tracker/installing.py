@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import shutil
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
 from edge_tracker.errors import EdgeTrackerError
@@ -25,6 +25,14 @@ EXTRA_OF = {
 #: Packages that are installed beside edge_tracker.
 COMPANIONS = ("mixformerv2", "converters", "calibration", "distillation")
 _FOLDER = Path(__file__).parents[1]
+
+
+def is_installed(module: str) -> bool:
+    """Without importing it, though the packages around it are."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of a package around it
+        return False
 
 
 def install_command(extra: str) -> str:
@@ -65,7 +73,7 @@ def pip_command(*words: str) -> str:
 def refuse_foreign_companions() -> None:
     """Raise EdgeTrackerError where a package of the same name hides one of this copy's."""
     for name in COMPANIONS:
-        spec = find_spec(name)
+        spec = importlib.util.find_spec(name)
         if spec is None:
             continue
         found = Path(spec.origin or next(iter(spec.submodule_search_locations or ())))

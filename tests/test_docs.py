@@ -45,6 +45,7 @@ NOT_RUN = {
     "pip install pycuda": "needs CUDA's toolkit",
     "pip install cvat-cli": "needs the network",
     "pip install 'cuda-bindings": "needs CUDA",
+    "pip install cuda-bindings": "needs CUDA",
     "pip install tensorrt_rtx": "needs the network",
     ".venv-cpp/bin/pip": "tests/examples/test_cpp.py builds with the OpenVINO that is there",
     "cmake": "run in tests/examples/test_cpp.py",

@@ -15,7 +15,7 @@ RUNTIME_FILES = sorted((REPOSITORY / "edge_tracker").rglob("*.py"))
 #: What a subcommand imports inside the function that needs it.
 COMMANDS = REPOSITORY / "edge_tracker" / "cli"
 ABOVE_THE_RUNTIME = {"mixformerv2", "converters", "calibration", "distillation"}
-BACKEND_PACKAGES = {"openvino", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda"}
+BACKEND_PACKAGES = {"openvino", "onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda", "cuda"}
 
 
 def modules_loaded_by(statement: str) -> set[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import sys
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from edge_tracker.backends import choice
 from edge_tracker.backends.record import Backend
 from edge_tracker.errors import BackendUnavailable
 from edge_tracker.hardware import Cpu, Nvidia, read_cpu, read_nvidia, read_text
-from edge_tracker.installing import EXTRA_OF, install_command, pip_command
+from edge_tracker.installing import EXTRA_OF, install_command, is_installed, pip_command
 from edge_tracker.version import __version__
 
 #: Module -> distributions that bring it: what the runtime needs, then what conversion does.
@@ -116,13 +115,12 @@ def find_package(module: str, distributions: tuple[str, ...]) -> Package:
         version = _version(distribution)
         if version is not None:
             return Package(module, distribution, version)
-    present = importlib.util.find_spec(module) is not None
-    return Package(module, None, "unknown" if present else None)
+    return Package(module, None, "unknown" if is_installed(module) else None)
 
 
 def missing_opencv() -> tuple[str, ...]:
     """A line where there is none: no package requires one, so that any build can be chosen."""
-    if importlib.util.find_spec("cv2") is not None:
+    if is_installed("cv2"):
         return ()
     return (f"OpenCV is not installed: {install_command(EXTRA_OF['cv2'])}",)
 

@@ -1,5 +1,5 @@
-"""A CUDA driver whose device memory is bytes of this process, with the interface of
-`pycuda.driver` and of `cuda.bindings.driver` as far as they are used.
+"""A CUDA driver whose device memory is bytes of this process: FakeCuda with the interface of
+`pycuda.driver`, FakeDriver with that of `cuda.bindings.driver`, as far as they are used.
 
 As on a device, work waits on its stream until somebody waits for it, so that memory which is
 overwritten too early, or read too early, gives wrong results here too. It insists on a current
@@ -8,6 +8,7 @@ context for every call, and remembers the calls.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import numpy as np
 FIRST_HANDLE = 0x1000
 #: What one call takes the host, and one execution of an engine the device.
 CALL_MS, EXECUTION_MS = 0.0625, 8.0
+BYTES_PER_MS_IN, BYTES_PER_MS_OUT = 1 << 16, 1 << 12
 
 
 class CudaError(Exception):
@@ -32,8 +34,7 @@ class CudaMemoryError(CudaError):
 class FakeCuda:
     """calls: names of the calls, in order. memory_bytes: of the device. crash: once set, what waits
     for the device fails, as after an illegal access. host_ms, device_ms: how far each of the two
-    is; on the device a copy takes 1 ms per target in, 0.25 ms out, and none of its work begins
-    before the host has submitted it.
+    is; none of the device's work begins before the host has submitted it.
     """
 
     Error = CudaError
@@ -52,7 +53,7 @@ class FakeCuda:
         self.stacks: dict[int, list[Any]] = {}
         self._next = FIRST_HANDLE
         self.Stream = lambda: FakeStream(self)
-        self.Event = lambda: FakeEvent(self)
+        self.Event = lambda: ForgottenEvent(self)
         self.Device = lambda ordinal: SimpleNamespace(
             retain_primary_context=lambda: FakePrimaryContext(self, ordinal)
         )
@@ -143,7 +144,7 @@ class FakeCuda:
         def copy() -> None:
             self.memory[address][: host.nbytes] = host.tobytes()
 
-        self.enqueue(stream.handle, copy, 1.0 * len(host))
+        self.enqueue(stream.handle, copy, host.nbytes / BYTES_PER_MS_IN)
 
     def memcpy_dtoh_async(self, host: np.ndarray[Any, Any], address: int, stream: Any) -> None:
         self.called("copy out")
@@ -151,7 +152,7 @@ class FakeCuda:
         def copy() -> None:
             host[...] = self.array(address, host.shape, host.dtype)
 
-        self.enqueue(stream.handle, copy, 0.25 * len(host))
+        self.enqueue(stream.handle, copy, host.nbytes / BYTES_PER_MS_OUT)
 
     def memcpy_dtod_async(self, to: int, source: int, size: int, stream: Any) -> None:
         self.called("copy on device")
@@ -231,7 +232,7 @@ class FakeEvent:
         self._reached_ms: list[float] = []
         cuda.make("event")
 
-    def record(self, stream: FakeStream) -> None:
+    def record(self, stream: Any) -> None:
         self._cuda.called("record event")
         # The mark must not refer to the event: a cycle would outlive the context.
         cuda, submitted_ms, self._reached_ms = self._cuda, self._cuda.host_ms, []
@@ -253,25 +254,148 @@ class FakeEvent:
         if not (self._mark is None or self._mark not in self._cuda.streams[self._handle]):
             self._cuda.wait(self._handle, self._mark)
 
+
+class ForgottenEvent(FakeEvent):
+    """Is destroyed when it is forgotten, as pycuda's."""
+
     def __del__(self) -> None:
         if self._cuda.stack:
             self._cuda.released["event"] += 1
 
 
-class FakeGraphDriver:
-    """`cuda.bindings.driver`. refuse: name of the call that fails."""
+class FakeDriver:
+    """`cuda.bindings.driver`. Functions answer with a status and what they return. refuse: name of
+    the function that fails.
+    """
 
-    CUresult = SimpleNamespace(CUDA_SUCCESS=0)
+    CUresult = SimpleNamespace(CUDA_SUCCESS=0, CUDA_ERROR_OUT_OF_MEMORY=2, CUDA_ERROR_NOT_READY=600)
     CUstreamCaptureMode = SimpleNamespace(CU_STREAM_CAPTURE_MODE_THREAD_LOCAL=1)
     CUstream = int
 
     def __init__(self, cuda: FakeCuda, refuse: str = "") -> None:
         self._cuda = cuda
         self.refuse = refuse
+        self._words = {901: b"operation not permitted"}
+        self._page_locked: dict[int, FakePageLocked] = {}
+        self._allocations: dict[int, FakeAllocation] = {}
 
     def _status(self, name: str) -> int:
         self._cuda.called(name)
         return 901 if name == self.refuse else 0
+
+    def _told(self, work: Callable[[], Any]) -> tuple[Any, ...]:
+        """What `work` returns, or the status that stands for what it raised."""
+        try:
+            value = work()
+        except CudaError as error:
+            status = 2 if isinstance(error, CudaMemoryError) else 700
+            self._words[status] = str(error).encode()
+            return (status, None)
+        return (0, value)
+
+    def cuGetErrorString(self, status: int) -> tuple[int, bytes]:
+        return 0, self._words[status]
+
+    def cuInit(self, flags: int) -> tuple[int]:
+        assert flags == 0
+        self._cuda.init()
+        return (901 if self.refuse == "cuInit" else 0,)
+
+    def cuDeviceGet(self, ordinal: int) -> tuple[int, int]:
+        return 0, ordinal
+
+    def cuDevicePrimaryCtxRetain(self, device: int) -> tuple[int, FakePrimaryContext]:
+        return 0, FakePrimaryContext(self._cuda, device)
+
+    def cuDevicePrimaryCtxRelease(self, device: int) -> tuple[int]:
+        self._cuda.released["context"] += 1
+        return (0,)
+
+    def cuCtxPushCurrent(self, context: FakePrimaryContext) -> tuple[int]:
+        context.push()
+        return (0,)
+
+    def cuCtxPopCurrent(self) -> tuple[int, FakePrimaryContext]:
+        return 0, self._cuda.stack.pop()
+
+    def cuMemGetInfo(self) -> tuple[int, int, int]:
+        return (0, *self._cuda.mem_get_info())
+
+    def cuMemAlloc(self, size: int) -> tuple[Any, ...]:
+        def allocate() -> int:
+            allocation = self._cuda.mem_alloc(size)
+            self._allocations[int(allocation)] = allocation
+            return int(allocation)
+
+        return self._told(allocate)
+
+    def cuMemFree(self, address: int) -> tuple[int]:
+        self._allocations.pop(address).free()
+        return (0,)
+
+    def cuMemAllocHost(self, size: int) -> tuple[int, int]:
+        self._cuda.called("pagelocked_empty")
+        memory = FakePageLocked(self._cuda, size)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        self._page_locked[address] = memory
+        return 0, address
+
+    def cuMemFreeHost(self, address: int) -> tuple[int]:
+        self._page_locked.pop(address).free()
+        return (0,)
+
+    def _host(self, address: int, size: int) -> np.ndarray[Any, Any]:
+        (start,) = (s for s, memory in self._page_locked.items() if s <= address < s + len(memory))
+        return np.frombuffer(self._page_locked[start], np.uint8, size, address - start)
+
+    def cuMemcpyHtoDAsync(self, to: int, host: int, size: int, stream: int) -> tuple[int]:
+        pixels = self._host(host, size)
+        self._cuda.memcpy_htod_async(to, pixels, SimpleNamespace(handle=stream))
+        return (0,)
+
+    def cuMemcpyDtoHAsync(self, host: int, source: int, size: int, stream: int) -> tuple[int]:
+        self._cuda.memcpy_dtoh_async(self._host(host, size), source, SimpleNamespace(handle=stream))
+        return (0,)
+
+    def cuMemcpyDtoDAsync(self, to: int, source: int, size: int, stream: int) -> tuple[int]:
+        self._cuda.memcpy_dtod_async(to, source, size, SimpleNamespace(handle=stream))
+        return (0,)
+
+    def cuStreamCreate(self, flags: int) -> tuple[int, int]:
+        assert flags == 0
+        self._cuda.called("Stream")
+        handle = self._cuda.make("stream")
+        self._cuda.streams[handle] = []
+        return 0, handle
+
+    def cuStreamSynchronize(self, handle: int) -> tuple[Any, ...]:
+        self._cuda.called("synchronise stream")
+        return self._told(lambda: self._cuda.wait(handle))[:1]
+
+    def cuStreamDestroy(self, handle: int) -> tuple[int]:
+        self._cuda.released["stream"] += 1
+        return (0,)
+
+    def cuEventCreate(self, flags: int) -> tuple[int, FakeEvent]:
+        assert flags == 0
+        return 0, FakeEvent(self._cuda)
+
+    def cuEventRecord(self, event: FakeEvent, stream: int) -> tuple[int]:
+        event.record(SimpleNamespace(handle=stream))
+        return (0,)
+
+    def cuEventQuery(self, event: FakeEvent) -> tuple[int]:
+        return (0 if event.query() else 600,)
+
+    def cuEventSynchronize(self, event: FakeEvent) -> tuple[Any, ...]:
+        return self._told(event.synchronize)[:1]
+
+    def cuEventElapsedTime(self, start: FakeEvent, end: FakeEvent) -> tuple[int, float]:
+        return 0, end.time_since(start)
+
+    def cuEventDestroy(self, event: FakeEvent) -> tuple[int]:
+        self._cuda.released["event"] += 1
+        return (0,)
 
     def cuStreamBeginCapture(self, stream: int, mode: int) -> tuple[int]:
         status = self._status("cuStreamBeginCapture")

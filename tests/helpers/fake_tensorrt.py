@@ -18,7 +18,7 @@ import onnxruntime as ort
 import pytest
 
 from edge_tracker.hardware import CudaDevice, Nvidia
-from tests.helpers.fake_cuda import FakeCuda, FakeGraphDriver
+from tests.helpers.fake_cuda import FakeCuda, FakeDriver
 
 ORIN = Nvidia("540.4.0", "36.4.3", "12.6", (CudaDevice("Orin", "8.7"),))
 NO_NVIDIA = Nvidia(None, None, None, ())
@@ -276,7 +276,12 @@ class FakeMachine:
         """As if it were not installed."""
         self._monkeypatch.setitem(sys.modules, module, None)
 
-    def gain_cuda_graphs(self, refuse: str = "") -> FakeGraphDriver:
-        driver = FakeGraphDriver(self.cuda, refuse)
+    def swap_pycuda_for_bindings(self, refuse: str = "") -> None:
+        """Which have CUDA graphs too. refuse: name of the driver's function that fails."""
+        driver = FakeDriver(self.cuda, refuse)
+        bindings = ModuleType("cuda.bindings")
+        bindings.__spec__ = ModuleSpec("cuda.bindings", None)
+        self._monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
         self._monkeypatch.setitem(sys.modules, "cuda.bindings.driver", driver)
-        return driver
+        for module in ("pycuda", "pycuda.driver"):
+            self.lose(module)

@@ -1,25 +1,17 @@
 """Recording a stream's work once, to launch it as a whole afterwards.
 
-pycuda has no interface for CUDA graphs, NVIDIA's `cuda.bindings` has; both take the same handles.
+NVIDIA's own bindings have an interface for CUDA graphs, pycuda has none. `driver` below is the
+module `cuda.bindings.driver`.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 
 class CaptureFailed(Exception):
     """The work cannot be recorded: enqueue it each time."""
-
-
-def load_graph_driver() -> Any:
-    """The module `cuda.bindings.driver`, or None where it is not installed."""
-    try:
-        return importlib.import_module("cuda.bindings.driver")
-    except ImportError:
-        return None
 
 
 def record(driver: Any, stream_handle: int, enqueue: Callable[[], None]) -> Any:

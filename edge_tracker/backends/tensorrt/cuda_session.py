@@ -18,6 +18,8 @@ class CudaSession:
     inside `current()`: any thread may call, one at a time, and the application's own context is
     current again afterwards. What was handed to `on_close` runs once, newest first: at `close`,
     when the session is forgotten, or when Python exits, whichever comes first.
+
+    cuda: `pycuda.driver` or CudaBindings.
     """
 
     def __init__(self, cuda: Any, ordinal: int) -> None:
@@ -57,15 +59,24 @@ class CudaSession:
         self._finalizer()
 
 
-def open_session(ordinal: int) -> CudaSession:
-    """Raises BackendUnavailable if pycuda does not load or the driver gives no context."""
+def load_cuda() -> Any:
+    """NVIDIA's own bindings where they are installed, else pycuda. Raises BackendUnavailable."""
+    from edge_tracker.backends.tensorrt.cuda_bindings import CudaBindings, load_driver
+
+    if (driver := load_driver()) is not None:
+        return CudaBindings(driver)
     try:
-        cuda = importlib.import_module("pycuda.driver")
+        return importlib.import_module("pycuda.driver")
     except ImportError as error:
         raise BackendUnavailable(
             f"pycuda does not load ({error}); it needs NVIDIA's driver, and to be compiled for "
             "this CUDA: pip install --force-reinstall --no-cache-dir --no-deps pycuda"
         ) from error
+
+
+def open_session(ordinal: int) -> CudaSession:
+    """Raises BackendUnavailable if no bindings load or the driver gives no context."""
+    cuda = load_cuda()
     try:
         return CudaSession(cuda, ordinal)
     except cuda.Error as error:
@@ -86,5 +97,5 @@ def _release_all(context: Any, stream: list[Any], releases: list[Callable[[], No
                 releases.pop()()
         stream.clear()
     finally:
-        # While it is current, as pycuda then makes the application's own context current again.
+        # While it is current: this makes the application's own context current again.
         context.detach()

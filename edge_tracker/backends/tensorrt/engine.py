@@ -81,7 +81,7 @@ class LoadedEngine:
 
 
 def allocate(session: CudaSession, trt: Any, engine: Any, context: Any) -> LoadedEngine:
-    """Memory for every tensor of the engine, freed with the session. Raises pycuda's errors."""
+    """Memory for every tensor of the engine, freed with the session. Raises CUDA's errors."""
     cuda = session.cuda
     loaded = LoadedEngine(engine, context, cuda.Event())
     session.on_close(loaded.forget)

@@ -8,12 +8,12 @@ and `tensorrt_rtx` (TensorRT for RTX, desktop GPUs).
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from typing import Any
 
 from edge_tracker.backends.record import Obstacle
 from edge_tracker.errors import BackendUnavailable
 from edge_tracker.hardware import Nvidia
+from edge_tracker.installing import is_installed
 
 #: In the order of preference where both are installed.
 MODULES = ("tensorrt", "tensorrt_rtx")
@@ -22,7 +22,7 @@ LOG_CHARACTERS = 400
 
 
 def installed_modules() -> tuple[str, ...]:
-    return tuple(name for name in MODULES if importlib.util.find_spec(name) is not None)
+    return tuple(name for name in MODULES if is_installed(name))
 
 
 def device_obstacle(nvidia: Nvidia) -> Obstacle | None:
@@ -58,11 +58,13 @@ def module_obstacle(nvidia: Nvidia) -> Obstacle | None:
 def runtime_obstacle(nvidia: Nvidia) -> Obstacle | None:
     """What keeps an engine from running here, first thing first; loads nothing."""
     obstacle = device_obstacle(nvidia) or module_obstacle(nvidia)
-    if obstacle is None and importlib.util.find_spec("pycuda") is None:
+    if obstacle is None and not any(map(is_installed, ("cuda.bindings", "pycuda"))):
+        # Of the same major version as the driver's CUDA.
+        major = f"=={nvidia.cuda.split('.')[0]}.*" if nvidia.cuda else ""
         obstacle = Obstacle(
-            "no pycuda module",
-            "export PATH=/usr/local/cuda/bin:$PATH && pip install pycuda (it is compiled here "
-            "against the CUDA toolkit)",
+            "neither cuda.bindings nor pycuda is installed",
+            f"pip install 'cuda-bindings{major}' (or pycuda, which is compiled here against the "
+            "CUDA toolkit)",
         )
     return obstacle
 

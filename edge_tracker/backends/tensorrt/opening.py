@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_tracker.backends.record import Backend, Obstacle, Placement
-from edge_tracker.backends.tensorrt.cuda_graph import load_graph_driver
 from edge_tracker.backends.tensorrt.cuda_session import CudaSession, open_session
 from edge_tracker.backends.tensorrt.fingerprint import matching_engine, rebuild_command
 from edge_tracker.backends.tensorrt.module import (
@@ -59,9 +58,10 @@ def compile_graphs(
     """Both graphs (template, search), and the name of the GPU. The placement's device: number of
     the CUDA device, "0" by default; nothing else of it has a meaning here.
 
-    Raises EngineMismatch for an engine that was not built here, BackendUnavailable if pycuda,
-    driver or TensorRT refuse, or if the GPU's memory does not suffice.
+    Raises EngineMismatch for an engine that was not built here, BackendUnavailable if CUDA's
+    driver, its bindings or TensorRT refuse, or if the GPU's memory does not suffice.
     """
+    from edge_tracker.backends.tensorrt.cuda_bindings import CudaBindings
     from edge_tracker.backends.tensorrt.engine import TensorRtGraph
 
     nvidia = read_nvidia(Path("/"))
@@ -75,7 +75,7 @@ def compile_graphs(
     except BaseException:
         session.close()
         raise
-    driver = load_graph_driver()
+    driver = session.cuda.driver if isinstance(session.cuda, CudaBindings) else None
     return (
         TensorRtGraph("template", session, template, driver),
         TensorRtGraph("search", session, search, driver),
@@ -150,6 +150,7 @@ BACKEND = Backend(
     packages={
         "tensorrt": ("tensorrt", "tensorrt-cu12", "tensorrt-cu13"),
         "tensorrt_rtx": ("tensorrt-rtx", "tensorrt-rtx-cu12", "tensorrt-rtx-cu13"),
+        "cuda.bindings": ("cuda-bindings",),
         "pycuda": ("pycuda",),
     },
     find=_find,

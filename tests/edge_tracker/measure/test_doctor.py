@@ -218,8 +218,9 @@ def test_openvino_lists_its_devices() -> None:
         (dataclasses.replace(ORIN, devices=()), [], False, "may use", "--gpus all"),
         (ORIN, [], False, "no tensorrt", "apt install python3-libnvinfer"),
         (dataclasses.replace(ORIN, l4t=None), [], False, "no tensorrt", "pip install tensorrt_rtx"),
-        (ORIN, ["tensorrt"], False, "no pycuda", "pip install pycuda"),
+        (ORIN, ["tensorrt"], False, "neither cuda.bindings", "pip install 'cuda-bindings==12.*'"),
         (ORIN, ["tensorrt", "pycuda"], True, "Orin (SM 8.7), by tensorrt", None),
+        (ORIN, ["tensorrt", "cuda.bindings"], True, "Orin (SM 8.7), by tensorrt", None),
     ],
 )
 def test_tensorrt_says_what_is_missing_first(

@@ -30,6 +30,7 @@ from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable
 from edge_tracker.video.rendered_clip import render_clip
 from mixformerv2.geometries import NANO
+from tests.helpers.fake_cuda import BYTES_PER_MS_IN, BYTES_PER_MS_OUT
 from tests.helpers.fake_tensorrt import FakeMachine
 from tests.helpers.places import REPOSITORY
 from tests.helpers.random_images import random_images
@@ -51,6 +52,14 @@ CAPTURE_CALLS = (
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
     return FakeMachine(monkeypatch)
+
+
+@pytest.fixture(params=["pycuda", "cuda.bindings"])
+def either(request: pytest.FixtureRequest, machine: FakeMachine) -> FakeMachine:
+    """With one and with the other way to the CUDA driver."""
+    if request.param == "cuda.bindings":
+        machine.swap_pycuda_for_bindings()
+    return machine
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +95,14 @@ def trajectory(bundle: Bundle, backend: str) -> np.ndarray:
     return np.array([(*result.box, result.score) for result in results])
 
 
-@pytest.mark.parametrize("cuda_graphs", [False, True])
+@pytest.mark.parametrize("bindings", [False, True])
 def test_tracks_exactly_as_onnx_runtime_does_when_that_stands_for_the_engine(
-    machine: FakeMachine, bundle: Bundle, cuda_graphs: bool
+    machine: FakeMachine, bundle: Bundle, bindings: bool
 ) -> None:
-    if cuda_graphs:
-        machine.gain_cuda_graphs()
+    if bindings:
+        machine.swap_pycuda_for_bindings()
     np.testing.assert_array_equal(trajectory(bundle, "tensorrt"), trajectory(bundle, "onnxruntime"))
-    assert (machine.cuda.calls.count("cuGraphLaunch") > 10) == cuda_graphs
+    assert (machine.cuda.calls.count("cuGraphLaunch") > 10) == bindings
     assert machine.cuda.leaks() == {}
 
 
@@ -110,13 +119,13 @@ def test_a_frame_is_copy_in_enqueue_copy_out_and_one_wait(
     graphs.close()
 
 
-@pytest.mark.parametrize("cuda_graphs", [False, True])
+@pytest.mark.parametrize("bindings", [False, True])
 def test_several_targets_are_tracked_exactly_as_by_onnx_runtime_in_place(
-    machine: FakeMachine, bundle: Bundle, cuda_graphs: bool
+    machine: FakeMachine, bundle: Bundle, bindings: bool
 ) -> None:
     """Five targets with engines for three; keys and values never leave the device."""
-    if cuda_graphs:
-        machine.gain_cuda_graphs()
+    if bindings:
+        machine.swap_pycuda_for_bindings()
     options = TrackerOptions(update_interval=5, update_score=0.0)
     clip = [frame.image for frame in render_clip(frames=14)]
     boxes = [(40.0 + 90 * place, 60.0 + 40 * place, 60.0, 50.0) for place in range(5)]
@@ -144,13 +153,13 @@ def test_several_targets_are_tracked_exactly_as_by_onnx_runtime_in_place(
     assert machine.cuda.leaks() == {}
 
 
-@pytest.mark.parametrize("cuda_graphs", [False, True])
+@pytest.mark.parametrize("bindings", [False, True])
 @pytest.mark.parametrize("targets", [1, 2])
 def test_copies_are_timed_back_to_back_behind_an_execution_and_change_nothing(
-    machine: FakeMachine, bundle: Bundle, cuda_graphs: bool, targets: int
+    machine: FakeMachine, bundle: Bundle, bindings: bool, targets: int
 ) -> None:
-    if cuda_graphs:
-        machine.gain_cuda_graphs()
+    if bindings:
+        machine.swap_pycuda_for_bindings()
     graphs = open_graphs(bundle, backend="tensorrt")
     template_kv = graphs.template.run(templates(0, targets))["template_kv"]
     before = [search(graphs, seed, template_kv, targets) for seed in range(3)]
@@ -158,8 +167,11 @@ def test_copies_are_timed_back_to_back_behind_an_execution_and_change_nothing(
     collect = graphs.search.start(inputs)
     assert machine.cuda.made["event"] == 2, "one per engine, at the end of its runs"
     machine.cuda.calls.clear()
-    # For each target an input of 1 ms and two outputs of 0.25 ms: what Python takes is left out.
-    expected = CopyTimes(to_device_ms=1.0 * targets, from_device_ms=0.5 * targets)
+    # What Python takes is left out.
+    expected = CopyTimes(
+        to_device_ms=inputs["search"].nbytes / BYTES_PER_MS_IN,
+        from_device_ms=sum(value.nbytes for value in before[2].values()) / BYTES_PER_MS_OUT,
+    )
     assert graphs.search.time_copies() == expected
     np.testing.assert_equal(collect(), before[2])
     machine.cuda.calls.clear()
@@ -187,7 +199,7 @@ def test_before_the_first_run_there_are_no_copies_to_time(
 def test_with_cuda_graphs_the_second_frame_records_and_the_later_ones_replay(
     machine: FakeMachine, bundle: Bundle
 ) -> None:
-    machine.gain_cuda_graphs()
+    machine.swap_pycuda_for_bindings()
     graphs = open_graphs(bundle, backend="tensorrt")
     template_kv = graphs.template.run(templates(0))["template_kv"]
     search(graphs, 0, template_kv)
@@ -214,7 +226,7 @@ def test_with_cuda_graphs_the_second_frame_records_and_the_later_ones_replay(
 def test_frames_with_two_template_versions_in_turn_allocate_nothing_once_both_were_recorded(
     machine: FakeMachine, bundle: Bundle
 ) -> None:
-    machine.gain_cuda_graphs()
+    machine.swap_pycuda_for_bindings()
     graphs = open_graphs(bundle, backend="tensorrt")
     for round_ in range(8):
         machine.cuda.calls.clear()
@@ -232,7 +244,7 @@ def test_frames_with_two_template_versions_in_turn_allocate_nothing_once_both_we
 def test_where_recording_fails_work_is_enqueued_as_before(
     machine: FakeMachine, bundle: Bundle, call: str
 ) -> None:
-    machine.gain_cuda_graphs(refuse=call)
+    machine.swap_pycuda_for_bindings(refuse=call)
     graphs = open_graphs(bundle, backend="tensorrt")
     reference = open_graphs(bundle, backend="onnxruntime", precision="fp32")
     kv, reference_kv = (g.template.run(templates(0))["template_kv"] for g in (graphs, reference))
@@ -246,20 +258,20 @@ def test_where_recording_fails_work_is_enqueued_as_before(
     assert machine.cuda.leaks() == {}
 
 
-def test_template_kv_never_visits_the_host(machine: FakeMachine, bundle: Bundle) -> None:
+def test_template_kv_never_visits_the_host(either: FakeMachine, bundle: Bundle) -> None:
     graphs = open_graphs(bundle, backend="tensorrt")
-    assert machine.cuda.made["page-locked memory"] == len(["templates", "search", "probs", "score"])
-    machine.cuda.calls.clear()
+    assert either.cuda.made["page-locked memory"] == len(["templates", "search", "probs", "score"])
+    either.cuda.calls.clear()
     template_kv = graphs.template.run(templates(0))["template_kv"]
     assert isinstance(template_kv, DeviceTensor)
     assert template_kv.shape == NANO.template_kv_shape()
-    ran = [call for call in machine.cuda.calls if not call.startswith("set ")]
+    ran = [call for call in either.cuda.calls if not call.startswith("set ")]
     assert ran == ["copy in", "enqueue", "record event"]
     graphs.close()
 
 
 def test_a_refresh_does_not_disturb_the_template_in_use(
-    machine: FakeMachine, bundle: Bundle
+    either: FakeMachine, bundle: Bundle
 ) -> None:
     graphs = open_graphs(bundle, backend="tensorrt")
     first = graphs.template.run(templates(0))["template_kv"]
@@ -272,7 +284,7 @@ def test_a_refresh_does_not_disturb_the_template_in_use(
 
 
 def test_images_may_change_while_their_copy_is_still_on_its_way(
-    machine: FakeMachine, bundle: Bundle
+    either: FakeMachine, bundle: Bundle
 ) -> None:
     """Both starts come before anything has run on the device."""
     graphs = open_graphs(bundle, backend="tensorrt")
@@ -288,7 +300,7 @@ def test_images_may_change_while_their_copy_is_still_on_its_way(
     graphs.close()
 
 
-def test_outputs_belong_to_the_caller(machine: FakeMachine, bundle: Bundle) -> None:
+def test_outputs_belong_to_the_caller(either: FakeMachine, bundle: Bundle) -> None:
     graphs = open_graphs(bundle, backend="tensorrt")
     kv = graphs.template.run(templates(0))["template_kv"]
     first = search(graphs, 0, kv)
@@ -300,7 +312,7 @@ def test_outputs_belong_to_the_caller(machine: FakeMachine, bundle: Bundle) -> N
 
 
 def test_one_to_three_targets_in_any_order(machine: FakeMachine, bundle: Bundle) -> None:
-    machine.gain_cuda_graphs()
+    machine.swap_pycuda_for_bindings()
     graphs = open_graphs(bundle, backend="tensorrt")
     reference = open_graphs(bundle, backend="onnxruntime", precision="fp32")
     for targets in (1, 1, 1, 3, 3, 2, 1, 1, 1, 3):
@@ -337,7 +349,7 @@ def test_wrong_inputs_are_named(
 
 
 def test_works_from_a_thread_other_than_the_one_that_opened_it(
-    machine: FakeMachine, bundle: Bundle
+    either: FakeMachine, bundle: Bundle
 ) -> None:
     graphs = open_graphs(bundle, backend="tensorrt")
     scores = []
@@ -351,27 +363,27 @@ def test_works_from_a_thread_other_than_the_one_that_opened_it(
     thread.start()
     thread.join()
     assert len(scores) == 1
-    assert machine.cuda.leaks() == {}
+    assert either.cuda.leaks() == {}
 
 
 def test_the_context_of_the_application_is_current_again_after_each_call(
-    machine: FakeMachine, bundle: Bundle
+    either: FakeMachine, bundle: Bundle
 ) -> None:
     application = object()
-    machine.cuda.stack.append(application)
+    either.cuda.stack.append(application)
     graphs = open_graphs(bundle, backend="tensorrt")
-    assert machine.cuda.stack == [application]
+    assert either.cuda.stack == [application]
     kv = graphs.template.run(templates(0))["template_kv"]
     search(graphs, 0, kv)
-    assert machine.cuda.stack == [application]
+    assert either.cuda.stack == [application]
     graphs.close()
-    assert machine.cuda.stack == [application]
+    assert either.cuda.stack == [application]
 
 
 def test_everything_is_freed_once_however_often_it_is_closed(
     machine: FakeMachine, bundle: Bundle
 ) -> None:
-    machine.gain_cuda_graphs()
+    machine.swap_pycuda_for_bindings()
     graphs = open_graphs(bundle, backend="tensorrt")
     kv = graphs.template.run(templates(0))["template_kv"]
     for seed in range(3):
@@ -387,21 +399,21 @@ def test_everything_is_freed_once_however_often_it_is_closed(
         graphs.search.time_copies()
 
 
-def test_everything_is_freed_when_it_is_forgotten(machine: FakeMachine, bundle: Bundle) -> None:
+def test_everything_is_freed_when_it_is_forgotten(either: FakeMachine, bundle: Bundle) -> None:
     graphs = open_graphs(bundle, backend="tensorrt")
     kv = graphs.template.run(templates(0))["template_kv"]
     search(graphs, 0, kv)
     del graphs
     gc.collect()
-    assert machine.cuda.leaks() == {}
+    assert either.cuda.leaks() == {}
 
 
-@pytest.mark.parametrize("failure", ["run", "crash", "crash in a capture"])
+@pytest.mark.parametrize("failure", ["run", "crash", "crash with bindings"])
 def test_everything_is_freed_once_when_the_engine_fails_in_the_middle(
     machine: FakeMachine, bundle: Bundle, failure: str
 ) -> None:
-    if failure == "crash in a capture":
-        machine.gain_cuda_graphs()
+    if failure == "crash with bindings":
+        machine.swap_pycuda_for_bindings()
     graphs = open_graphs(bundle, backend="tensorrt")
     kv = graphs.template.run(templates(0))["template_kv"]
     for seed in range(3):
@@ -421,20 +433,20 @@ def test_everything_is_freed_once_when_the_engine_fails_in_the_middle(
 
 @pytest.mark.parametrize("free_bytes", [0, 100_000, 600_000, 1_300_000])
 def test_too_little_gpu_memory_is_one_line_and_frees_what_was_taken(
-    machine: FakeMachine, bundle: Bundle, free_bytes: int
+    either: FakeMachine, bundle: Bundle, free_bytes: int
 ) -> None:
-    machine.cuda.memory_bytes = free_bytes
+    either.cuda.memory_bytes = free_bytes
     with pytest.raises(BackendUnavailable, match=r"out of GPU memory .* close other programs"):
         open_graphs(bundle, backend="tensorrt")
     gc.collect()
-    assert {k: n for k, n in machine.cuda.leaks().items() if k in MEMORY} == {}
+    assert {k: n for k, n in either.cuda.leaks().items() if k in MEMORY} == {}
 
 
 @pytest.mark.parametrize("refused", ["deserialise", "context"])
 def test_an_engine_that_tensorrt_refuses_comes_with_its_reason_and_the_command(
-    machine: FakeMachine, bundle: Bundle, refused: str
+    either: FakeMachine, bundle: Bundle, refused: str
 ) -> None:
-    machine.trt.refuses.add(refused)
+    either.trt.refuses.add(refused)
     with pytest.raises(BackendUnavailable) as error:
         open_graphs(bundle, backend="tensorrt")
     reason = "Error Code 1: it was told to" if refused == "deserialise" else "it gives no reason"
@@ -442,17 +454,20 @@ def test_an_engine_that_tensorrt_refuses_comes_with_its_reason_and_the_command(
     assert f"edge-tracker build {bundle.path} --to tensorrt --precision fp32" in str(error.value)
     assert "a warning" not in str(error.value)
     gc.collect()
-    assert {k: n for k, n in machine.cuda.leaks().items() if k in MEMORY} == {}
+    assert {k: n for k, n in either.cuda.leaks().items() if k in MEMORY} == {}
 
 
-def test_everything_is_freed_when_python_exits_without_a_close(bundle: Bundle) -> None:
+@pytest.mark.parametrize("swap", ["", "machine.swap_pycuda_for_bindings()"])
+def test_everything_is_freed_when_python_exits_without_a_close(bundle: Bundle, swap: str) -> None:
     script = f"""
 import atexit
 import pytest
+from tests.helpers.fake_cuda import BYTES_PER_MS_IN, BYTES_PER_MS_OUT
 from tests.helpers.fake_tensorrt import FakeMachine
 from edge_tracker import open_bundle
 from edge_tracker.backends.choice import open_graphs
 machine = FakeMachine(pytest.MonkeyPatch())
+{swap}
 atexit.register(lambda: print("left:", machine.cuda.leaks()))
 graphs = open_graphs(open_bundle({str(bundle.path)!r}), backend="tensorrt")
 assert machine.cuda.leaks()

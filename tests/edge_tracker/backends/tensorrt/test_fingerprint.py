@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -85,12 +86,26 @@ def no_tensorrt(machine: FakeMachine, bundle: Path) -> None:
     machine.lose("tensorrt")
 
 
-def no_pycuda(machine: FakeMachine, bundle: Path) -> None:
+def no_bindings(machine: FakeMachine, bundle: Path) -> None:
     machine.lose("pycuda")
 
 
 def pycuda_that_does_not_load(machine: FakeMachine, bundle: Path) -> None:
     machine.lose("pycuda.driver")
+
+
+def bindings_without_a_driver(machine: FakeMachine, bundle: Path) -> None:
+    """What they raise where libcuda is missing."""
+
+    def init(flags: int) -> None:
+        raise RuntimeError("Failed to dlopen libcuda.so.1")
+
+    machine.swap_pycuda_for_bindings()
+    sys.modules["cuda.bindings.driver"].cuInit = init  # type: ignore[attr-defined]
+
+
+def bindings_refused_by_the_driver(machine: FakeMachine, bundle: Path) -> None:
+    machine.swap_pycuda_for_bindings(refuse="cuInit")
 
 
 def no_gpu_memory(machine: FakeMachine, bundle: Path) -> None:
@@ -120,8 +135,10 @@ OBSTACLES: dict[Obstacle, tuple[str, str]] = {
     no_driver: ("the NVIDIA driver is missing", "install NVIDIA's driver"),
     no_device: ("no CUDA device that this process may use", "--gpus all"),
     no_tensorrt: ("no tensorrt or tensorrt_rtx module", "sudo apt install python3-libnvinfer"),
-    no_pycuda: ("no pycuda module", "pip install pycuda"),
+    no_bindings: ("neither cuda.bindings nor pycuda", "pip install 'cuda-bindings==12.*'"),
     pycuda_that_does_not_load: ("pycuda does not load", "--force-reinstall"),
+    bindings_without_a_driver: ("gives no context on device 0 (Failed to dlopen", "restart"),
+    bindings_refused_by_the_driver: ("(cuInit failed: operation not permitted)", "restart"),
     no_gpu_memory: ("out of GPU memory", "close other programs"),
     refused_engine: ("it was told to", REBUILD),
     swapped_engines: ("search.engine as the template graph", REBUILD),
