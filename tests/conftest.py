@@ -17,7 +17,7 @@ import hypothesis
 import pytest
 
 from edge_tracker.bundle.opening import Bundle, open_bundle
-from mixformerv2.geometries import GEOMETRIES, NANO
+from mixformerv2.geometries import NANO
 from tests.helpers.annotated_clips import write_sequence
 from tests.helpers.made_once import made_once
 from tests.helpers.needed_packages import NOT_ON_A_DEVICE, needed_packages
@@ -33,7 +33,7 @@ if CAN_CONVERT:
     from converters.convert import convert_checkpoint
     from converters.to_onnx import export_onnx
     from tests.helpers.exported_networks import ExportedNetwork
-    from tests.helpers.lively_networks import TINY, lively_network
+    from tests.helpers.lively_networks import TINY, TRIED, lively_network
 
 hypothesis.settings.register_profile(
     "repeatable", derandomize=True, database=None, deadline=None, max_examples=60
@@ -107,14 +107,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def exported(needs_conversion: None) -> Iterator[Callable[[str], ExportedNetwork]]:
-    """The ONNX pair of a geometry, by the geometry's name."""
+    """The ONNX pair of one of TRIED, by its name."""
     made: dict[str, ExportedNetwork] = {}
     # Not pytest's own temporary folder: that keeps the last three sessions' gigabytes.
     with tempfile.TemporaryDirectory() as folder:
 
         def export(geometry: str) -> ExportedNetwork:
             if geometry not in made:
-                network = lively_network(GEOMETRIES[geometry])
+                network = lively_network(TRIED[geometry])
                 onnx_folder = Path(folder) / geometry / "onnx"
                 models = export_onnx(network, onnx_folder, {"source_sha256": "5eed"})
                 made[geometry] = ExportedNetwork(network, onnx_folder, models)

@@ -22,7 +22,7 @@ from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.rules.decode import decode_edges
 from mixformerv2.geometries import GEOMETRIES
 from tests.helpers.exported_networks import ExportedNetwork, Outputs, first_targets
-from tests.helpers.lively_networks import TINY, lively_network
+from tests.helpers.lively_networks import BASE_SHORT, TINY, lively_network
 from tests.helpers.random_images import random_images
 
 Export = Callable[[str], ExportedNetwork]
@@ -54,7 +54,8 @@ def test_onnx_pair_is_the_full_forward(exported: Export, geometry: str, batch: i
     [
         ("nano", "fp32", OPENVINO_TOLERANCE_PX),
         ("small", "fp32", OPENVINO_TOLERANCE_PX),
-        ("base", "fp32", OPENVINO_TOLERANCE_PX),
+        (BASE_SHORT, "fp32", OPENVINO_TOLERANCE_PX),
+        ("stem_nano", "fp32", OPENVINO_TOLERANCE_PX),
         ("nano", "fp16", FP16_WEIGHTS_TOLERANCE_PX),
     ],
 )

@@ -31,10 +31,10 @@ from edge_tracker.bundle.opening import Bundle
 from edge_tracker.bundle.spec import ModelSpec
 from edge_tracker.errors import EdgeTrackerError
 from edge_tracker.hardware import CudaDevice
-from mixformerv2.geometries import BASE, NANO, SMALL
+from mixformerv2.geometries import NANO
 from tests.helpers.exported_networks import ExportedNetwork
 from tests.helpers.fake_tensorrt import ORIN
-from tests.helpers.lively_networks import TINY, lively_network
+from tests.helpers.lively_networks import BASE_SHORT, TINY, TRIED, lively_network
 from tests.helpers.quantised_linears import quantise_linears
 
 trt: Any = pytest.importorskip(
@@ -44,7 +44,7 @@ trt: Any = pytest.importorskip(
 GRAPHS = ("template", "search")
 TARGET = "8.6"
 #: In fp16 Base is cut to two blocks, which have every kind of layer, to save exporting all eight.
-FP16_GEOMETRIES = {"nano": NANO, "small": SMALL, "base, two blocks": replace(BASE, depth=2)}
+BUILT_GEOMETRIES = ("nano", "small", BASE_SHORT)
 Export = Callable[[str], ExportedNetwork]
 
 
@@ -128,7 +128,7 @@ def check_and_build(
     return line
 
 
-@pytest.mark.parametrize("geometry", ["nano", "small", "base"])
+@pytest.mark.parametrize("geometry", BUILT_GEOMETRIES)
 def test_fp32_pairs_parse_with_the_right_types_and_build(
     exported: Export, geometry: str, builder: tuple[Any, Any], report: Callable[[str], None]
 ) -> None:
@@ -136,11 +136,11 @@ def test_fp32_pairs_parse_with_the_right_types_and_build(
     report(check_and_build(builder, pair.folder, pair.network.spec, "fp32", geometry))
 
 
-@pytest.mark.parametrize("geometry", FP16_GEOMETRIES)
+@pytest.mark.parametrize("geometry", BUILT_GEOMETRIES)
 def test_fp16_pairs_parse_with_the_right_types_and_build(
     geometry: str, builder: tuple[Any, Any], report: Callable[[str], None], tmp_path: Path
 ) -> None:
-    spec = FP16_GEOMETRIES[geometry]
+    spec = TRIED[geometry]
     export_onnx(lively_network(spec), tmp_path, {}, torch.float16)
     report(check_and_build(builder, tmp_path, spec, "fp16", geometry))
     shutil.rmtree(tmp_path)

@@ -134,14 +134,15 @@ def test_a_damaged_model_fails(
 
 @pytest.mark.parametrize("damage", [scale_tensor(0), swap_left_and_right, swap_blue_and_red])
 def test_a_damaged_fp16_model_fails(
-    damage: Damage, trained_bundle: Bundle, cache_dir: Path, tmp_path: Path
+    damage: Damage, int8_bundle: Bundle, cache_dir: Path, tmp_path: Path
 ) -> None:
-    folder = copy_of(trained_bundle, tmp_path)
+    folder = copy_of(int8_bundle, tmp_path)
     damage_onnx(folder, "search", damage)
     half = folder / "openvino" / "fp16"
     convert_to_openvino(folder / "onnx" / "fp32", half, "fp16", {})
     manifest = json.loads((folder / "manifest.json").read_text())
-    (entry,) = (a for a in manifest["artefacts"] if a["format"] == "openvino")
+    kind = ("openvino", "fp32")
+    (entry,) = (a for a in manifest["artefacts"] if (a["format"], a["precision"]) == kind)
     text = json.dumps(entry).replace("openvino/fp32", "openvino/fp16")
     manifest["artefacts"] = [{**json.loads(text), "precision": "fp16"}]
     for file in half.iterdir():
