@@ -19,6 +19,7 @@ import pytest
 from edge_tracker.bundle.opening import Bundle, open_bundle
 from mixformerv2.geometries import NANO
 from tests.helpers.annotated_clips import write_sequence
+from tests.helpers.local_cluster import LocalCluster, local_cluster
 from tests.helpers.made_once import made_once
 from tests.helpers.needed_packages import NOT_ON_A_DEVICE, needed_packages
 from tests.helpers.places import trained_checkpoint
@@ -159,6 +160,14 @@ def annotated_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in range(4):
         write_sequence(root, f"clip{seed}", frames=48, seed=seed)
     return root
+
+
+@pytest.fixture
+def two_workers(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
+    """Parameter: how many workers a task may lose; 3 by default, as Dask's."""
+    distributed = pytest.importorskip("distributed", reason="needs edge-tracker[cluster]")
+    with local_cluster(distributed, tmp_path, getattr(request, "param", 3)) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")

@@ -303,6 +303,13 @@ def runs(backend: str, artefact: Artefact) -> bool:
     return artefact.format in kinds
 
 
+def artefacts_for(bundle: Bundle, backend: str, precision: str | None) -> list[Artefact]:
+    """Those that the backend may open in this precision: of engines one for each device."""
+    return [
+        each for each in bundle.artefacts if runs(backend, each) and each.precision == precision
+    ]
+
+
 def matching_artefacts(
     bundle: Bundle, backends: Sequence[str] | None, precisions: Sequence[str] | None
 ) -> tuple[Artefact, ...]:

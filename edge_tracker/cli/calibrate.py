@@ -17,6 +17,7 @@ from edge_tracker.installing import refuse_foreign_companions
 EXAMPLES = """\
   edge-tracker calibrate small.bundle sequences -o samples.npz
   edge-tracker calibrate small.bundle recordings -o samples.npz --samples 512 --seed 1
+  edge-tracker calibrate small.bundle /share/LaSOT -o samples.npz --cluster tcp://host:8786
   edge-tracker convert small.pth.tar -o small.bundle --precision fp32,int8 \\
       --calibration samples.npz --judge-on OTB100"""
 
@@ -41,6 +42,12 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     add_sample_options(parser)
     parser.add_argument("--threads", type=positive_int, metavar="N", help="CPU threads")
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS",
+        help="of a Dask scheduler, as tcp://HOST:8786, whose workers take a sequence, video or "
+        "image each (needs distributed)",
+    )
     add_json_option(parser)
 
 
@@ -63,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             num_samples=wanted,
             seed=arguments.seed or 0,
             num_threads=arguments.threads,
+            cluster=arguments.cluster,
             on_progress=show,
         )
     output = arguments.output_npz

@@ -30,7 +30,7 @@ EXAMPLES = """\
   edge-tracker eval small.bundle sequences --precision fp32,int8
   edge-tracker eval small.bundle sequences --compute f32,bf16
   edge-tracker eval small.bundle sequences --camera-fps 30 --threads 2
-  edge-tracker eval /share/small.bundle /share/LaSOT --cluster tcp://host:8786 --threads 1
+  edge-tracker eval small.bundle /share/LaSOT --cluster tcp://host:8786 --threads 1
   edge-tracker eval small.bundle sequences --peer nanotrack:peers/nanotrack_v2 \\
       --peer pytorch:mixformerv2_small.pth.tar
 

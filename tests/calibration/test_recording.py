@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +21,7 @@ from calibration import recording
 from calibration.footage import Source, find_sources
 from calibration.recording import record_samples, record_sources
 from calibration.samples import MIN_SAMPLES, CalibrationSamples, load_samples
+from calibration.shares import Recorded
 from converters.convert import convert_checkpoint
 from edge_tracker import TrackerOptions
 from edge_tracker.backends.choice import open_graphs
@@ -35,6 +36,7 @@ from tests.helpers.annotated_clips import write_boxes, write_sequence, write_sti
 from tests.helpers.command_line import fails, run_as_program, usage_error
 from tests.helpers.fake_graphs import FakeNetwork, FakeRows, bundle_without_files
 from tests.helpers.lively_networks import TINY
+from tests.helpers.local_cluster import LocalCluster
 
 BOX = (24.0, 16.0, 16.0, 16.0)
 
@@ -295,6 +297,33 @@ def test_a_source_gives_the_same_whatever_is_beside_it(network: FakeNetwork) -> 
     assert not np.array_equal(beside.search[:40], beside.search[40:])
 
 
+def test_all_at_once_gives_what_one_after_the_other_gives(network: FakeNetwork) -> None:
+    """As on a cluster: sources that others fell short beside are recorded once more."""
+    tracker = EdgeTracker(fake_bundle())
+    lengths = {"a": 90, "b": 4, "c": 60, "d": 11, "e": 90}
+    sources = [grey_source(name, frames) for name, frames in lengths.items()]
+    sources.insert(2, Source("broken", "sequence", unreadable))
+    asked_for: list[dict[int, int]] = []
+
+    def record(
+        sources: Sequence[Source], asked: Mapping[int, int]
+    ) -> Iterator[tuple[int, Recorded]]:
+        asked_for.append(dict(asked))
+        for index, share in reversed(list(asked.items())):
+            yield index, recording._record(tracker, sources[index], share, seed=0)
+
+    with pytest.warns(RuntimeWarning, match="broken is left out"):
+        expected = record_sources(tracker, sources, "here", num_samples=99)
+    with pytest.warns(RuntimeWarning, match="broken is left out"):
+        found = record_sources(tracker, sources, "here", num_samples=99, record=record)
+    np.testing.assert_array_equal(found.search, expected.search)
+    np.testing.assert_array_equal(found.templates, expected.templates)
+    assert found.provenance == expected.provenance
+    assert found.provenance["sources"]["b"] == 3
+    assert len(asked_for) > 1
+    assert sum(asked_for[0].values()) == 99
+
+
 # What the tracker feeds.
 
 
@@ -420,6 +449,10 @@ def test_a_lost_target_is_taken_up_again_where_its_box_is_known(
     assert started == 39
     known = [frame_of(templates[0]) for templates in samples.templates]
     assert known[:3] == [0, 4, 6]
+
+
+def unreadable() -> Iterator[tuple[Image, Box | None]]:
+    raise DatasetError("frame 1 is missing")
 
 
 def grey_source(
@@ -681,6 +714,33 @@ def test_calibrate_writes_samples_and_prints_where_they_are_from(
     assert "at least 32" in usage_error(capsys, *arguments, "--samples", "8")
     nowhere = str(tmp_path / "nowhere" / "samples.npz")
     assert "nowhere does not exist" in fails(capsys, *arguments[:-1], nowhere)
+
+
+def test_workers_of_a_cluster_record_the_same(
+    tiny_bundle: Bundle,
+    clips: Path,
+    two_workers: LocalCluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(clips.parent)
+    arguments = [
+        "calibrate",
+        str(tiny_bundle.path),
+        clips.name,
+        "--samples",
+        "64",
+        "--threads",
+        "1",
+    ]
+    assert main([*arguments, "-o", str(tmp_path / "alone.npz")]) == 0
+    together = ["-o", str(tmp_path / "together.npz"), "--cluster", two_workers.address]
+    assert main([*arguments, *together]) == 0
+    expected, found = (load_samples(tmp_path / f"{name}.npz") for name in ("alone", "together"))
+    np.testing.assert_array_equal(found.search, expected.search)
+    np.testing.assert_array_equal(found.templates, expected.templates)
+    assert found.provenance == expected.provenance
 
 
 def test_calibrate_needs_the_runtime_alone(

@@ -1,36 +1,77 @@
-"""Sequences as tasks on a Dask cluster that is running already."""
+"""Work on a Dask cluster that is running already, in tasks such as a sequence each."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
+from edge_tracker.bundle.manifest import Artefact
+from edge_tracker.bundle.opening import Bundle
 from edge_tracker.errors import BackendUnavailable
 from edge_tracker.installing import install_command
-from edge_tracker.measure.evaluation.layouts import SequenceFolder
 
+Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 #: For the scheduler's answer, and for its first worker.
 TIMEOUT_S = 30
 
 
-def run_on_cluster(
-    run: Callable[[SequenceFolder], Outcome],
-    lost: Callable[[SequenceFolder, str], Outcome],
-    found: Sequence[SequenceFolder],
-    address: str,
-) -> Iterator[Outcome]:
-    """What `run` returns for each sequence on a worker, as it becomes known.
+@dataclass(frozen=True)
+class Cluster:
+    """address: of the scheduler. client: Dask's. bundle: the name of what its workers were sent."""
 
-    address: of the scheduler, as tcp://HOST:8786. A sequence whose worker is lost is done again on
-    another one; when that has happened as often as the scheduler allows, the sequence's outcome is
-    that of `lost`, which is given the reason. Raises BackendUnavailable if the package distributed
-    is missing here, the scheduler does not answer, it has no worker, or a worker lacks a package.
+    address: str
+    client: Any
+    bundle: str | None
+
+    def run(
+        self,
+        task: Callable[[Item, Path | None], Outcome],
+        lost: Callable[[Item, str], Outcome],
+        items: Sequence[Item],
+    ) -> Iterator[Outcome]:
+        """What `task` returns for each item on a worker, as it becomes known.
+
+        task: also given where the worker has the bundle; None if it was sent none. An item whose
+        worker is lost is done again on another one; when that has happened as often as the
+        scheduler allows, the item's outcome is that of `lost`, which is given the reason. Raises
+        BackendUnavailable if a worker lacks a package.
+        """
+        from distributed import KilledWorker, as_completed
+
+        arguments = [(task, self.bundle, item) for item in items]
+        tasks = dict(zip(self.client.map(_on_worker, arguments, pure=False), items, strict=True))
+        for finished in as_completed(tasks, loop=self.client.loop):
+            try:
+                outcome = finished.result()
+            except KilledWorker as error:
+                attempts = error.allowed_failures + 1
+                outcome = lost(
+                    tasks[finished], f"its worker on the cluster died {attempts} time(s)"
+                )
+            except ImportError as error:
+                raise _lacking(self.address, error) from error
+            yield outcome
+
+
+@contextmanager
+def open_cluster(
+    address: str, bundle: Bundle | None = None, artefacts: Sequence[Artefact] = ()
+) -> Iterator[Cluster]:
+    """address: of the scheduler, as tcp://HOST:8786. bundle: sent once to each worker, with these
+    of its artefacts, and removed there at the end.
+
+    Raises BackendUnavailable if the package distributed is missing here, the scheduler does not
+    answer, it has no worker, or a worker lacks a package; ValueError for what is not an address;
+    BundleError if a file of the bundle is missing or altered.
     """
     try:
-        from distributed import Client, KilledWorker, as_completed
+        from distributed import Client
     except ImportError as error:
         raise BackendUnavailable(
             f"cluster {address} needs the Python package distributed: {install_command('cluster')}"
@@ -44,21 +85,40 @@ def run_on_cluster(
                 f"cluster {address} has no worker after {TIMEOUT_S} s: "
                 f"start one with `dask worker {address} --nthreads 1`"
             ) from error
-        sequences = dict(zip(client.map(run, found, pure=False), found, strict=True))
-        for task in as_completed(sequences, loop=client.loop):
-            try:
-                outcome = task.result()
-            except KilledWorker as error:
-                attempts = error.allowed_failures + 1
-                outcome = lost(
-                    sequences[task], f"its worker on the cluster died {attempts} time(s)"
-                )
-            except ImportError as error:
-                raise BackendUnavailable(
-                    f"cluster {address}: a worker lacks the Python package {error.name}: install "
-                    "there what is installed here, in the same versions"
-                ) from error
-            yield outcome
+        if bundle is None:
+            yield Cluster(address, client, None)
+            return
+        from edge_tracker.measure.evaluation.sent_bundle import SentBundle
+
+        sent = SentBundle(bundle, artefacts)
+        try:
+            client.register_plugin(sent)
+        except ImportError as error:
+            raise _lacking(address, error) from error
+        try:
+            yield Cluster(address, client, sent.name)
+        finally:
+            client.unregister_worker_plugin(sent.name)
+
+
+def _on_worker(
+    arguments: tuple[Callable[[Item, Path | None], Outcome], str | None, Item],
+) -> Outcome:
+    task, bundle, item = arguments
+    if bundle is None:
+        return task(item, None)
+    from distributed import get_worker
+
+    from edge_tracker.measure.evaluation.sent_bundle import folder_of
+
+    return task(item, folder_of(bundle, get_worker()))
+
+
+def _lacking(address: str, error: ImportError) -> BackendUnavailable:
+    return BackendUnavailable(
+        f"cluster {address}: a worker lacks the Python package {error.name}: install there what is "
+        "installed here, in the same versions"
+    )
 
 
 def _refuse_silent_scheduler(address: str) -> None:

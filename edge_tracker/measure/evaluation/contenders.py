@@ -12,7 +12,8 @@ from typing import Protocol
 
 import cv2
 
-from edge_tracker.backends.choice import open_graphs, runs
+from edge_tracker.backends.choice import artefacts_for, open_graphs
+from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import open_bundle, sha256_of
 from edge_tracker.errors import BackendUnavailable
 from edge_tracker.options import TrackerOptions
@@ -90,13 +91,14 @@ class BundleContender:
             compute=None if self.compute is None else choice.compute,
         )
 
+    def artefacts(self) -> list[Artefact]:
+        """The bundle's that a resolved contender may open."""
+        return artefacts_for(open_bundle(self.bundle), self.backend, self.precision)
+
     def identity(self) -> dict[str, str]:
         bundle = open_bundle(self.bundle)
         hashes = [
-            bundle.files[path].sha256
-            for artefact in bundle.artefacts
-            if runs(self.backend, artefact) and artefact.precision == self.precision
-            for path in artefact.files()
+            bundle.files[path].sha256 for artefact in self.artefacts() for path in artefact.files()
         ]
         return {
             "tracker": self.name,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
@@ -11,11 +11,12 @@ from pathlib import Path
 import cv2
 
 from edge_tracker.backends.choice import checked_computes
-from edge_tracker.bundle.opening import Bundle
+from edge_tracker.bundle.manifest import Artefact
+from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.errors import BackendUnavailable, DatasetError, EdgeTrackerError
 from edge_tracker.hardware import read_cpu
 from edge_tracker.installing import install_command
-from edge_tracker.measure.evaluation.cluster import run_on_cluster
+from edge_tracker.measure.evaluation.cluster import open_cluster
 from edge_tracker.measure.evaluation.contenders import BundleContender, Contender
 from edge_tracker.measure.evaluation.ground_truth import AnnotatedSequence, read_sequence
 from edge_tracker.measure.evaluation.layouts import SequenceFolder, find_sequences
@@ -67,8 +68,9 @@ def evaluate(
     sequences that have their files there are not tracked again.
 
     camera_fps: see `one_pass.follow`. jobs: processes, each with a sequence of its own and a share
-    of the cores. cluster: address of a Dask scheduler, whose workers take a sequence each; the
-    bundle, data set and results, and what peers read, must have the same paths on all machines.
+    of the cores. cluster: address of a Dask scheduler, whose workers take a sequence each. They are
+    sent the bundle; data set and results, and what peers read, must have the same paths on all
+    machines.
 
     on_progress: called with how many sequences are done, of how many, and the name of the last.
 
@@ -86,7 +88,7 @@ def evaluate(
     checked_function("on_progress", on_progress)
     _refuse_wrong(max_frames, camera_fps, jobs, cluster)
     if cluster is not None:
-        bundle, dataset = bundle.absolute(), dataset.absolute()
+        dataset = dataset.absolute()
         results = None if results is None else results.absolute()
     if jobs > 1 and num_threads is None:
         num_threads = max(1, read_cpu(Path("/")).usable_cores // jobs)
@@ -171,6 +173,27 @@ class _Run:
                 conditions |= {"camera_fps": self.camera_fps, **contender.identity()}
                 claim_folder(self.results / contender.name, conditions)
 
+    def bundle_in_use(self) -> tuple[Bundle | None, list[Artefact]]:
+        """With those of its artefacts that the contenders open; None where all are peers."""
+        ours = [each for each in self.contenders if isinstance(each, BundleContender)]
+        if not ours:
+            return None, []
+        return open_bundle(ours[0].bundle), [
+            artefact for each in ours for artefact in each.artefacts()
+        ]
+
+    def with_bundle(
+        self, found: SequenceFolder, bundle: Path | None
+    ) -> tuple[str, list[SequenceResult | Failure]]:
+        """As a call, with the bundle where this machine has it."""
+        contenders = (
+            replace(each, bundle=bundle or each.bundle)
+            if isinstance(each, BundleContender)
+            else each
+            for each in self.contenders
+        )
+        return replace(self, contenders=tuple(contenders))(found)
+
     def __call__(self, found: SequenceFolder) -> tuple[str, list[SequenceResult | Failure]]:
         if self.num_threads is not None:
             cv2.setNumThreads(self.num_threads)
@@ -207,7 +230,8 @@ def _run_all(
 ) -> Iterator[tuple[str, list[SequenceResult | Failure]]]:
     """Outcome of each sequence as it becomes known."""
     if cluster is not None:
-        yield from run_on_cluster(run, _lost, found, cluster)
+        with open_cluster(cluster, *run.bundle_in_use()) as workers:
+            yield from workers.run(run.with_bundle, _lost, found)
         return
     if jobs == 1:
         yield from map(run, found)

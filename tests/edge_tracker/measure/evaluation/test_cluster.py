@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,9 +18,10 @@ import pytest
 from edge_tracker import Bundle, Evaluation, evaluate
 from edge_tracker.cli.main import main
 from edge_tracker.errors import BackendUnavailable
+from edge_tracker.measure.evaluation.cluster import open_cluster
 from edge_tracker.measure.evaluation.tables import conditions, overall_table, sequence_table
 from tests.helpers.fake_contenders import OpenSeer, Seer, make_sequence
-from tests.helpers.places import REPOSITORY
+from tests.helpers.local_cluster import LocalCluster
 
 NAMES = "abcdef"
 
@@ -74,54 +73,6 @@ class OpenLoggingSeer(OpenSeer):
         return super().update(frame)
 
 
-@dataclass(frozen=True)
-class Cluster:
-    address: str
-    workers: tuple[subprocess.Popen[bytes], ...]
-
-
-@pytest.fixture
-def two_workers(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """Parameter: how many workers a task may lose; 3 by default, as Dask's."""
-    distributed = pytest.importorskip("distributed", reason="needs edge-tracker[cluster]")
-    allowed_failures = str(getattr(request, "param", 3))
-    environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": allowed_failures}
-    facts = tmp_path / "scheduler.json"
-    with ExitStack() as stack, (tmp_path / "cluster.log").open("wb") as log:
-
-        def start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
-            command = [sys.executable, "-m", f"distributed.cli.dask_{program}", *arguments]
-            process = subprocess.Popen(
-                command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log
-            )
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            return process
-
-        start(
-            "scheduler",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            "0",
-            "--no-dashboard",
-            "--no-show",
-            "--scheduler-file",
-            str(facts),
-        )
-        deadline = time.monotonic() + 60
-        while not facts.exists() or not facts.read_text():
-            assert time.monotonic() < deadline, (tmp_path / "cluster.log").read_text()
-            time.sleep(0.05)
-        address = json.loads(facts.read_text())["address"]
-        worker = [address, "--nthreads", "1", "--no-nanny", "--no-dashboard"]
-        worker += ["--local-directory", str(tmp_path)]
-        workers = start("worker", *worker), start("worker", *worker)
-        with distributed.Client(address, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=60)
-        yield Cluster(address, workers)
-
-
 def tables(evaluation: Evaluation) -> list[list[tuple[str, ...]]]:
     """Without the columns of times."""
     kept = []
@@ -133,7 +84,7 @@ def tables(evaluation: Evaluation) -> list[list[tuple[str, ...]]]:
 
 
 def test_two_workers_of_which_one_is_killed_give_the_table_of_one_process(
-    dataset: Path, tmp_path: Path, two_workers: Cluster
+    dataset: Path, tmp_path: Path, two_workers: LocalCluster
 ) -> None:
     alone = evaluate("absent", dataset, backends=(), peers=[Seer(error_px=3)])
     seer = LoggingSeer(tmp_path / "started", waits_s=0.15)
@@ -168,7 +119,7 @@ def test_two_workers_of_which_one_is_killed_give_the_table_of_one_process(
 
 @pytest.mark.parametrize("two_workers", [0], indirect=True)
 def test_a_sequence_that_kills_its_worker_is_a_failure_and_the_others_go_on(
-    dataset: Path, tmp_path: Path, two_workers: Cluster
+    dataset: Path, tmp_path: Path, two_workers: LocalCluster
 ) -> None:
     only_in_the_last = 6 + len(NAMES) - 1
     seer = LoggingSeer(tmp_path / "started", deadly_left=only_in_the_last)
@@ -179,7 +130,7 @@ def test_a_sequence_that_kills_its_worker_is_a_failure_and_the_others_go_on(
 
 
 def test_a_package_that_a_worker_lacks_is_named(
-    dataset: Path, tmp_path: Path, two_workers: Cluster
+    dataset: Path, tmp_path: Path, two_workers: LocalCluster
 ) -> None:
     seer = LoggingSeer(tmp_path / "started", needs="a_package_that_is_not_there")
     with pytest.raises(BackendUnavailable, match=r"a worker lacks .* a_package_that_is_not_there"):
@@ -189,7 +140,7 @@ def test_a_package_that_a_worker_lacks_is_named(
 def test_from_the_shell(
     nano_bundle: Bundle,
     dataset: Path,
-    two_workers: Cluster,
+    two_workers: LocalCluster,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -205,6 +156,72 @@ def test_from_the_shell(
         (tracker,) = report["trackers"].values()
         report["scores"] = {s: tracker["sequences"][s]["success_auc"] for s in "ab"}
     assert together["scores"] == alone["scores"]
+
+
+# The bundle that is sent
+
+
+def files_in(item: int, bundle: Path | None) -> tuple[Path, dict[str, bytes], int]:
+    """Run on a worker: where it has the bundle, what is in it, and who may read it."""
+    assert bundle is not None
+    files = [path for path in bundle.rglob("*") if path.is_file()]
+    content = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in files}
+    time.sleep(0.1)
+    return bundle, content, bundle.stat().st_mode & 0o777
+
+
+def test_each_worker_is_sent_the_artefacts_in_use_and_keeps_nothing(
+    nano_bundle: Bundle, two_workers: LocalCluster
+) -> None:
+    used = nano_bundle.find("onnx", "fp32")
+    assert used is not None
+    others = {path for each in nano_bundle.artefacts if each != used for path in each.files()}
+    expected = {"manifest.json", *nano_bundle.files} - others
+    folders = set()
+
+    def no_loss(item: int, reason: str) -> tuple[Path, dict[str, bytes], int]:
+        raise AssertionError(reason)
+
+    with open_cluster(two_workers.address, nano_bundle, [used]) as cluster:
+        # The first two have been sent it; one more joins later.
+        two_workers.start_worker()
+        for _ in range(50):
+            for folder, content, mode in cluster.run(files_in, no_loss, range(12)):
+                assert content.keys() == expected
+                assert all(
+                    content[name] == (nano_bundle.path / name).read_bytes() for name in expected
+                )
+                assert mode == 0o700
+                folders.add(folder)
+            if len(folders) == 3:
+                break
+        assert len(folders) == 3
+        assert nano_bundle.path not in folders
+        assert others
+    assert [folder for folder in folders if folder.exists()] == []
+
+
+def test_workers_need_no_bundle_of_their_own(
+    nano_bundle: Bundle, dataset: Path, tmp_path: Path, two_workers: LocalCluster
+) -> None:
+    bundle = shutil.copytree(nano_bundle.path, tmp_path / "bundle")
+
+    def take_away(done: int, total: int | None, name: str) -> None:
+        if bundle.exists():
+            bundle.rename(tmp_path / "elsewhere")
+
+    evaluation = evaluate(
+        bundle,
+        dataset,
+        backends=["onnxruntime"],
+        precisions=["fp32"],
+        num_threads=1,
+        cluster=two_workers.address,
+        on_progress=take_away,
+    )
+    assert not bundle.exists()
+    assert evaluation.failures == ()
+    assert evaluation.sequences == tuple(NAMES)
 
 
 # Without a cluster
