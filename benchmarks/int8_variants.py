@@ -28,6 +28,7 @@ from benchmarks.interleaved import median_ratio, time_in_turn
 from calibration.footage import find_sources
 from calibration.quantise import HEADS, Feeds, chosen_layers, layer_names
 from calibration.samples import CalibrationSamples, load_samples
+from converters.to_openvino import read_onnx
 from edge_tracker import open_bundle
 from edge_tracker.backends.openvino import openvino_core
 from edge_tracker.backends.parity import Outputs, differences
@@ -74,7 +75,7 @@ def main() -> None:
         variants["whole frames, squashed"] = (squashed_frames(arguments.frames, samples), heads)
 
     fp32 = compiled(
-        {graph: ov.convert_model(onnx_folder / f"{graph}.onnx") for graph in GRAPHS},
+        {graph: read_onnx(onnx_folder / f"{graph}.onnx") for graph in GRAPHS},
         "f32",
         arguments.threads,
     )
@@ -127,7 +128,7 @@ def quantised(
     for graph in GRAPHS:
         with contextlib.redirect_stdout(io.StringIO()):
             models[graph] = nncf.quantize(
-                ov.convert_model(onnx_folder / f"{graph}.onnx"),
+                read_onnx(onnx_folder / f"{graph}.onnx"),
                 nncf.Dataset(range(len(samples)), getattr(feeds, graph)),
                 subset_size=len(samples),
                 model_type=nncf.ModelType.TRANSFORMER,

@@ -17,7 +17,6 @@ from typing import Any
 import nncf
 import numpy as np
 import onnx
-import openvino as ov
 from numpy.typing import NDArray
 from onnx import version_converter
 from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -25,7 +24,7 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 
 from calibration.samples import CalibrationSamples
 from converters.to_onnx import save_sharing_weights
-from converters.to_openvino import save_models
+from converters.to_openvino import read_onnx, save_models
 from edge_tracker.backends.openvino import openvino_core
 from edge_tracker.bundle.contract import CONTRACT, GRAPHS
 from edge_tracker.errors import CalibrationError
@@ -78,7 +77,7 @@ def quantise_openvino(
     kept = chosen_layers(layer_names(onnx_folder), [*HEADS, *keep_fp])
     models = {}
     for graph in GRAPHS:
-        model = ov.convert_model(onnx_folder / f"{graph}.onnx")
+        model = read_onnx(onnx_folder / f"{graph}.onnx")
         present = {operation.get_friendly_name() for operation in model.get_ops()}
         ignored = [n for name in kept if (n := name + _OPENVINO_SUFFIX) in present]
         models[graph] = _quantise(model, feeds, graph, nncf.IgnoredScope(names=ignored))

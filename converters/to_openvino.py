@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,8 +25,19 @@ def convert_to_openvino(
     `metadata` goes into the models' `rt_info`, under "edge_tracker". The number of targets stays
     dynamic.
     """
-    models = {name: ov.convert_model(onnx_folder / f"{name}.onnx") for name in GRAPHS}
+    models = {name: read_onnx(onnx_folder / f"{name}.onnx") for name in GRAPHS}
     save_models(models, folder, precision, metadata)
+
+
+def read_onnx(path: Path) -> ov.Model:
+    """A graph with its weights beside it, as OpenVINO has it."""
+    if "," not in str(path):
+        return ov.convert_model(path)
+    # It would be taken apart there.
+    with tempfile.TemporaryDirectory() as folder:
+        plain = Path(folder, "onnx")
+        plain.symlink_to(path.parent.resolve(), target_is_directory=True)
+        return ov.convert_model(plain / path.name)
 
 
 def save_models(

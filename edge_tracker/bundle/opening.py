@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,7 @@ def open_bundle(path: str | Path) -> Bundle:
         if not path.is_dir():
             raise BundleError(
                 f"bundle {path}: no such folder; "
-                f"make one with: edge-tracker convert CHECKPOINT -o {path}"
+                f"make one with: edge-tracker convert CHECKPOINT -o {shlex.quote(str(path))}"
             )
         if not (path / MANIFEST).is_file():
             raise BundleError(f"{path} is not a bundle: it has no {MANIFEST}")

@@ -36,9 +36,10 @@ from tests.helpers.lively_networks import TINY, lively_network
 
 
 def test_same_checkpoint_gives_the_same_bundle_twice(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    for name in ("first", "second"):
-        convert_checkpoint(tiny_checkpoint, tmp_path / name, precisions=["fp16"])
-    first, second = contents(tmp_path / "first"), contents(tmp_path / "second")
+    folders = (tmp_path / "first", tmp_path / "second, with a comma")
+    for folder in folders:
+        convert_checkpoint(tiny_checkpoint, folder, precisions=["fp16"])
+    first, second = map(contents, folders)
     assert first.keys() == second.keys()
     assert [name for name in first if first[name] != second[name]] == []
 
