@@ -236,17 +236,19 @@ def system_python() -> str | None:
 
 
 def run(command: Sequence[object], cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    packages = [path for path in sys.path if path.endswith("-packages")]
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(cwd),
         "GST_PLUGIN_PATH": str(PLUGINS),
-        "GST_REGISTRY": str(cwd / "registry"),
-        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *filter(os.path.isdir, sys.path)]),
+        # Of all tests, as making it takes longer than most pipelines.
+        "GST_REGISTRY": str(cwd.parent / "gstreamer_registry"),
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *packages]),
         **more,
     }
     words = [str(word) for word in command]
     return subprocess.run(
-        words, env=environment, cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+        words, env=environment, cwd=cwd, capture_output=True, text=True, check=False, timeout=300
     )
 
 

@@ -264,7 +264,7 @@ class FakeMachine:
         self._monkeypatch.setitem(sys.modules, "pycuda", pycuda)
         self._monkeypatch.setitem(sys.modules, "pycuda.driver", self.cuda)
         self._monkeypatch.setitem(sys.modules, "tensorrt", self.trt)
-        for absent in ("tensorrt_rtx", "cuda.bindings.driver"):
+        for absent in ("tensorrt_rtx", "cuda.bindings", "cuda.bindings.driver"):
             self.lose(absent)
 
     def become(self, nvidia: Nvidia) -> None:
