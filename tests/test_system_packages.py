@@ -33,6 +33,7 @@ class Machine:
         self.has("true", "exit 0")
 
     def has(self, name: str, script: str) -> None:
+        (self.bin / name).unlink(missing_ok=True)  # not written through a link
         (self.bin / name).write_text(f"#!{self.bin}/bash\n{script}\n")
         (self.bin / name).chmod(0o755)
 
@@ -96,6 +97,12 @@ def test_older_lists_may_do_where_new_ones_cannot_be_had(machine: Machine) -> No
     machine.has("apt-get", f'case "$*" in *update) exit 100;; *) echo "$*" >> {calls};; esac')
     assert machine.run() == ""
     assert len(machine.calls) == 2
+
+
+def test_it_does_not_wait_for_servers_that_do_not_answer(machine: Machine) -> None:
+    machine.has("timeout", f'echo "timeout $*" >> {machine.bin.parent / "calls"}; exit 124')
+    assert "servers do not answer" in machine.run()
+    assert len(machine.calls) == 1
 
 
 def test_elsewhere_it_says_why_nothing_is_done(machine: Machine) -> None:
