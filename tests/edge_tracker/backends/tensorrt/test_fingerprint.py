@@ -88,6 +88,7 @@ def no_tensorrt(machine: FakeMachine, bundle: Path) -> None:
 
 def no_bindings(machine: FakeMachine, bundle: Path) -> None:
     machine.lose("pycuda")
+    machine.lose("cuda.bindings")
 
 
 def pycuda_that_does_not_load(machine: FakeMachine, bundle: Path) -> None:
