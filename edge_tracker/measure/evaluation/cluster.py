@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,8 +45,8 @@ class Cluster:
         """
         from distributed import KilledWorker, as_completed
 
-        arguments = [(task, self.bundle, item) for item in items]
-        tasks = dict(zip(self.client.map(_on_worker, arguments, pure=False), items, strict=True))
+        on_worker = partial(_on_worker, task, self.bundle)
+        tasks = dict(zip(self.client.map(on_worker, items, pure=False), items, strict=True))
         for finished in as_completed(tasks, loop=self.client.loop):
             try:
                 outcome = finished.result()
@@ -102,9 +103,8 @@ def open_cluster(
 
 
 def _on_worker(
-    arguments: tuple[Callable[[Item, Path | None], Outcome], str | None, Item],
+    task: Callable[[Item, Path | None], Outcome], bundle: str | None, item: Item
 ) -> Outcome:
-    task, bundle, item = arguments
     if bundle is None:
         return task(item, None)
     from distributed import get_worker
