@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,13 @@ from edge_tracker.measure.verify import verify
 class FakeCpu:
     """ONNX Runtime as if on a CPU with bfloat16, by a clock of its own: a run takes a second in
     float32 and none in bfloat16, which errs by a share of each distribution that moves to the last
-    bin.
+    bin. pause_s: what that second takes by everybody's clock.
     """
 
     error: float = 0.0
     has_bf16: bool = True
     slow: str = "f32"
+    pause_s: float = 0.0
     now_s: float = 0.0
     opened: list[str | None] = dataclasses.field(default_factory=list)
 
@@ -68,6 +70,7 @@ class Altered:
 
     def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         self.cpu.now_s += self.run_s
+        time.sleep(self.run_s * self.cpu.pause_s)
         outputs = dict(self.graph.run(inputs))
         probs = outputs["edge_probs"] * np.float32(1 - self.error)
         probs[..., -1] += np.float32(self.error)
@@ -235,7 +238,8 @@ def test_doctor_says_what_auto_takes_for_a_bundle(
 def test_verify_and_bench_have_a_row_for_each_type_with_its_limits(
     nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(choice, "BACKENDS", (FakeCpu(error=1e-3).backend(), openvino.BACKEND))
+    cpu = FakeCpu(error=1e-3, pause_s=0.05)
+    monkeypatch.setattr(choice, "BACKENDS", (cpu.backend(), openvino.BACKEND))
     asked: dict[str, Any] = {
         "backends": ["fake"],
         "precisions": ["fp32"],
