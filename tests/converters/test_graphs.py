@@ -52,7 +52,6 @@ def test_onnx_pair_is_the_full_forward(exported: Export, geometry: str, batch: i
 @pytest.mark.parametrize(
     ("geometry", "precision", "tolerance_px"),
     [
-        ("nano", "fp32", OPENVINO_TOLERANCE_PX),
         ("small", "fp32", OPENVINO_TOLERANCE_PX),
         (BASE_SHORT, "fp32", OPENVINO_TOLERANCE_PX),
         ("stem_nano", "fp32", OPENVINO_TOLERANCE_PX),
@@ -214,7 +213,7 @@ def test_weights_come_from_the_file_beside_the_graphs(exported: Export, tmp_path
 def test_openvino_stores_weights_once_and_in_half_the_size_as_fp16(
     exported: Export, tmp_path: Path
 ) -> None:
-    pair = exported("nano")
+    pair = exported("tiny")
     state_bytes = sum(t.numel() * 4 for t in pair.network.state_dict().values())
     for precision, expected_bytes in (("fp32", state_bytes), ("fp16", state_bytes / 2)):
         convert_to_openvino(pair.folder, tmp_path / precision, precision, {"width": "192"})
@@ -235,7 +234,7 @@ def test_weights_are_copied_where_a_file_has_one_name_only(
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    convert_to_openvino(exported("nano").folder, tmp_path, "fp32", {})
+    convert_to_openvino(exported("tiny").folder, tmp_path, "fp32", {})
     template, search = (tmp_path / f"{name}.bin" for name in GRAPHS)
     assert not template.samefile(search)
     assert template.read_bytes() == search.read_bytes()

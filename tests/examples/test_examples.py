@@ -55,14 +55,14 @@ def count_frames(video: Path) -> int:
 
 
 def test_a_checkpoint_is_converted_and_tracks(
-    nano_checkpoint: Path,
+    tiny_checkpoint: Path,
     clip: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     bundle, save = tmp_path / "bundle", tmp_path / "tracked.mp4"
     convert_and_track.main(
-        [str(nano_checkpoint), str(clip), *BOX, "--bundle", str(bundle), "--save", str(save)]
+        [str(tiny_checkpoint), str(clip), *BOX, "--bundle", str(bundle), "--save", str(save)]
     )
     assert count_frames(save) == FRAMES
     printed = capsys.readouterr().out

@@ -15,7 +15,7 @@ TINY = replace(NANO, width=64, depth=2, num_heads=1, mlp_hidden=96, bins=72, sea
 TINY = replace(TINY, template_size_px=32, box_head_hidden=80, score_head_hidden=48)
 #: What is as wide as Base, but takes a quarter of its time.
 BASE_SHORT = "base, two blocks"
-TRIED = {**GEOMETRIES, BASE_SHORT: replace(BASE, depth=2)}
+TRIED = {**GEOMETRIES, BASE_SHORT: replace(BASE, depth=2), "tiny": TINY}
 
 
 def lively_network(spec: ModelSpec, seed: int = 0) -> MixFormerV2:
