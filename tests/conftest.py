@@ -40,8 +40,10 @@ hypothesis.settings.register_profile(
     "repeatable", derandomize=True, database=None, deadline=None, max_examples=60
 )
 hypothesis.settings.load_profile("repeatable")
-# A shell starts programs in the background with interrupts ignored; tests of Ctrl-C need them.
+# A shell starts programs in the background with interrupts ignored, nohup with hanging up ignored;
+# tests of signals need both.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 #: Fixtures that convert a network, and folders of tests that convert, train or start processes.
