@@ -32,6 +32,7 @@ def test_most_tests_of_what_a_device_runs_run_there() -> None:
         "test_engine.py",
         "test_fingerprint.py",
         "test_verify.py",
+        "test_versions.py",
         "test_what_is_it.py",
     }
     assert len(elsewhere) < len(files) / 5

@@ -15,6 +15,8 @@ from benchmarks import cached_search, camera_pace, core_distance, int8, several_
 from benchmarks.core_distance import Second, compile_ping_pong, summary_lines
 from benchmarks.interleaved import median_difference, median_ratio, time_in_turn
 from edge_tracker.bundle.opening import Bundle
+from mixformerv2.geometries import GEOMETRIES
+from tests.helpers.lively_networks import TINY
 
 
 def test_subjects_take_turns_and_warm_up_is_not_counted() -> None:
@@ -34,6 +36,13 @@ def test_ratio_and_difference_are_medians_over_the_rounds() -> None:
     assert median_difference(slow_ms, fast_ms) == 6.0
 
 
+@pytest.fixture
+def tiny_nano(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What benchmarks have as nano takes a moment."""
+    monkeypatch.setitem(GEOMETRIES, "nano", TINY)
+
+
+@pytest.mark.usefixtures("tiny_nano")
 def test_cached_search_prints_its_ratio(capsys: pytest.CaptureFixture[str]) -> None:
     cached_search.main(["--geometry", "nano", "--rounds", "3"])
     printed = capsys.readouterr().out
@@ -41,6 +50,7 @@ def test_cached_search_prints_its_ratio(capsys: pytest.CaptureFixture[str]) -> N
     assert "update() - search" in printed
 
 
+@pytest.mark.usefixtures("tiny_nano")
 def test_int8_prints_its_three_ratios(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("nncf", reason="quantising needs nncf")
     int8.main(["--geometry", "nano", "--rounds", "3", "--threads", "1"])

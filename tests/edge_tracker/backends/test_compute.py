@@ -238,7 +238,7 @@ def test_doctor_says_what_auto_takes_for_a_bundle(
 def test_verify_and_bench_have_a_row_for_each_type_with_its_limits(
     nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    cpu = FakeCpu(error=1e-3, pause_s=0.05)
+    cpu = FakeCpu(error=1e-3, pause_s=0.02)
     monkeypatch.setattr(choice, "BACKENDS", (cpu.backend(), openvino.BACKEND))
     asked: dict[str, Any] = {
         "backends": ["fake"],
