@@ -41,7 +41,7 @@ test-lowest test-newest: test-%:
 	.venv-$*/bin/uv pip install --quiet --python .venv-$*/bin/python --resolution $(RESOLUTION) \
 	  --only-binary numpy --editable '.[dev]'
 	.venv-$*/bin/uv pip freeze --python .venv-$*/bin/python
-	.venv-$*/bin/python -m pytest -n $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 .venv-$*/bin/python -m pytest -n $(JOBS) --dist loadfile
 
 coverage: $(VENV)/.dev
 	$(BIN)/python -m coverage run -m pytest tests/edge_tracker tests/mixformerv2 tests/converters tests/calibration

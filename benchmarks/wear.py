@@ -1,7 +1,7 @@
 """A bundle under wear: updates for long, trackers in threads, commands side by side, full disks, a
 camera that fails, a clock that jumps.
 
-python -m benchmarks.wear BUNDLE [--checkpoint CHECKPOINT] [--only PARTS] [--commands NAMES]
+    python -m benchmarks.wear BUNDLE --only updates --updates 1000000
 
 Full disks are files that may grow no further (RLIMIT_FSIZE), so that no disk has to be filled;
 Linux only. convert and demo are tried where a checkpoint is given. Ends with status 1 if anything
