@@ -315,14 +315,14 @@ def test_torchrun_goes_on_where_it_was_interrupted_with_the_same_weights_bit_for
     """Two processes, of which both must stop after the same step."""
     assert f"    {TORCHRUN} " in (REPOSITORY / "docs" / "distillation.md").read_text()
     recipe = tmp_path / "recipe.json"
-    recipe.write_text(json.dumps(recipe_to_dict(replace(RESUMABLE, steps=40))))
+    recipe.write_text(json.dumps(recipe_to_dict(replace(RESUMABLE, steps=20))))
 
     def torchrun(output: str) -> subprocess.Popen[str]:
         # The module of which `torchrun` is the command, which need not be on the path.
         command = TORCHRUN.replace("torchrun", "torch.distributed.run", 1).split()
         command += [str(recipe), "--data", f"synthetic={images}", "--workers", "0"]
         return subprocess.Popen(
-            [sys.executable, "-m", *command, "--save-every", "4", "-o", str(tmp_path / output)],
+            [sys.executable, "-m", *command, "--save-every", "2", "-o", str(tmp_path / output)],
             cwd=REPOSITORY,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stderr=subprocess.PIPE,
@@ -338,14 +338,14 @@ def test_torchrun_goes_on_where_it_was_interrupted_with_the_same_weights_bit_for
         time.sleep(0.01)
     stopped.terminate()
     _, errors = stopped.communicate(timeout=120)
-    assert re.findall(r"stopped after step (\d+) of 40", " ".join(errors.split())) == (
+    assert re.findall(r"stopped after step (\d+) of 20", " ".join(errors.split())) == (
         [str(steps_made("parts"))] * 2
     ), errors[-2000:]
     for output in ("parts", "whole"):
         finished = torchrun(output)
         _, errors = finished.communicate(timeout=120)
         assert finished.returncode == 0, errors[-2000:]
-        assert steps_made(output) == 40
+        assert steps_made(output) == 20
     expected, found = (weights(tmp_path / o / "checkpoint.pth.tar") for o in ("whole", "parts"))
     assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
 
