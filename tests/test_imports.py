@@ -33,7 +33,8 @@ def modules_loaded_by(statement: str) -> set[str]:
     ],
 )
 def test_importing_the_runtime_loads_neither_torch_nor_a_backend(statement: str) -> None:
-    loaded = modules_loaded_by(statement)
+    # Packages may come with a start-up file of their own, as some versions of cuda-bindings do.
+    loaded = modules_loaded_by(statement) - modules_loaded_by("pass")
     assert "edge_tracker" in loaded
     heavy = {"torch", "onnx", "onnxsim", "safetensors", "matplotlib", "sklearn", "nncf", "rich"}
     assert loaded & (heavy | BACKEND_PACKAGES | ABOVE_THE_RUNTIME) == set()

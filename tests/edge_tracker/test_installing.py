@@ -17,8 +17,8 @@ from tests.helpers.places import REPOSITORY
 
 LISTED = [
     "numpy>=1.22",
-    'onnxruntime>=1.18; extra == "onnxruntime"',
-    'openvino>=2024.4; extra == "openvino"',
+    'onnxruntime>=1.23; extra == "onnxruntime"',
+    'openvino>=2026.0; extra == "openvino"',
     'edge-tracker[onnxruntime,openvino]; extra == "convert"',
     'torch>=2.4; extra == "convert"',
     "opencv-python>=4.6; extra == 'opencv'",
@@ -33,8 +33,8 @@ def test_a_clone_is_named_itself() -> None:
 @pytest.mark.parametrize(
     ("extra", "requirements"),
     [
-        ("openvino", ["openvino>=2024.4"]),
-        ("convert", ["onnxruntime>=1.18", "openvino>=2024.4", "torch>=2.4"]),
+        ("openvino", ["openvino>=2026.0"]),
+        ("convert", ["onnxruntime>=1.23", "openvino>=2026.0", "torch>=2.4"]),
         ("opencv", ["opencv-python>=4.6"]),
     ],
 )
