@@ -36,7 +36,9 @@ class TrackerOptions:
     clip_margin_px: at least so much of the box stays inside the frame.
     lost_score, lost_frames: after so many frames in a row with a score under `lost_score` the
         target counts as lost (`TrackResult.found` is False) ...
-    found_score: ... until a frame scores at least this.
+    found_score: ... until a frame scores at least this. Of a bundle that tells presence, as the
+        shipped one does, `found` follows from that instead: `lost_score` and `found_score` are not
+        looked at.
     lost_search_factor: search factor while lost, to look further around; None keeps
         `search_factor`, as the official tracker does.
     recovery: where to look for a target that has been lost for `lost_frames` frames, besides where

@@ -214,13 +214,14 @@ class MultiTracker:
     def _grow(self) -> None:
         """Twice the rows."""
         self._collect()
-        old, old_ahead = self._rows, self._ahead_rows
-        self._release()
-        self._capacity *= 2
-        self._rows, self._ahead_rows = (self.engine.reserve(self._capacity) for _ in range(2))
+        capacity = 2 * self._capacity
+        rows, ahead_rows = (self.engine.reserve(capacity) for _ in range(2))
         count = len(self._tracked)
-        self.engine.copy(old[:count], self._rows[:count])
-        self.engine.copy(old_ahead[:count], self._ahead_rows[:count])
+        self.engine.copy(self._rows[:count], rows[:count])
+        self.engine.copy(self._ahead_rows[:count], ahead_rows[:count])
+        # Not before: another tracker on this engine may reserve them at once.
+        self._release()
+        self._rows, self._ahead_rows, self._capacity = rows, ahead_rows, capacity
         for place, tracked in enumerate(self._tracked):
             tracked.target.row = self._rows[place : place + 1]
 

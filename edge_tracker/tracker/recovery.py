@@ -40,6 +40,8 @@ class Recovery:
         self._last_place = last_place
         self._most = min(options.recovery_tiles, engine.most_targets or options.recovery_tiles)
         self._looked = 0
+        self._frame_size_px = (0, 0)
+        self._other_tiles: list[Box] = []
         self._rows = engine.reserve(self._most)
         engine.encode(initial_template, initial_template, self._rows[:1])()
         for row in range(1, self._most):
@@ -74,7 +76,11 @@ class Recovery:
 
     def _next_tiles(self, frame: Image) -> list[Box]:
         height, width = frame.shape[:2]
-        others = tiles_around(self._last_place, height, width, self._options)
+        if (height, width) != self._frame_size_px:
+            # Of a small target in a large frame they are many thousands.
+            self._frame_size_px = (height, width)
+            self._other_tiles = tiles_around(self._last_place, height, width, self._options)
+        others = self._other_tiles
         count = min(self._most - 1, len(others))
         chosen = [others[(self._looked + i) % len(others)] for i in range(count)]
         self._looked += count

@@ -66,6 +66,7 @@ class EdgeTracker:
         }
         given = {name: value for name, value in placement.items() if value is not None}
         checked = checked_options(options)
+        self._on_stage = checked_function("on_stage", on_stage)
         self._owns_engine = not isinstance(bundle, Engine)
         if isinstance(bundle, Engine):
             if given:
@@ -79,7 +80,6 @@ class EdgeTracker:
         self.bundle = self.engine.bundle
         self.options = self.bundle.tracker_defaults if checked is None else checked
         self._row = self.engine.reserve(1)
-        self._on_stage = checked_function("on_stage", on_stage)
         self._target: Target | None = None
         self._closed = False
 

@@ -145,6 +145,24 @@ def test_a_lost_target_is_on_the_bus_alone(make: Make, frames: list[np.ndarray])
     assert element.posted[-1] == ("element", facts_of(lost, 9))
 
 
+def test_a_box_set_while_the_tracker_starts_on_another_is_the_next(
+    make: Make, frames: list[np.ndarray]
+) -> None:
+    element = make(box="100,90,40,50")
+    element.tracker.close()
+    asked: list[Sequence[float]] = []
+
+    def init(frame: np.ndarray, box: Sequence[float]) -> None:
+        asked.append(box)
+        if len(asked) == 1:
+            element.do_set_property(SimpleNamespace(name="box"), "60,70,40,50")
+
+    element.tracker = SimpleNamespace(init=init)
+    for frame in frames[:2]:
+        assert element.do_transform_ip(buffer_of(frame, ROW_BYTES)) == "ok"
+    assert asked == [BOX, (60.0, 70.0, 40.0, 50.0)]
+
+
 @pytest.mark.parametrize("with_analytics", [False, True])
 def test_without_a_box_the_first_object_from_upstream_is_tracked(
     make: Make, nano_bundle: Bundle, frames: list[np.ndarray], with_analytics: bool
@@ -218,8 +236,17 @@ def test_a_failure_on_the_way_ends_the_stream(make: Make, frames: list[np.ndarra
     assert element.do_transform_ip(buffer_of(frames[0], ROW_BYTES)) == "error"
     element.do_set_property(SimpleNamespace(name="box"), "1,2,30,40")
     assert element.do_transform_ip(Buffer(b"", readable=False)) == "error"
+    element.do_set_property(SimpleNamespace(name="box"), "1,2,30,40")
+    short = buffer_of(frames[0], ROW_BYTES)
+    short.memory = short.memory[: (HEIGHT - 1) * ROW_BYTES + 3 * WIDTH - 1]
+    assert element.do_transform_ip(short) == "error"
     said = [words.split(":")[0] for kind, words in element.posted if kind == "error"]
-    assert said == ["box (1.0, 2.0, 0.0, 40.0) has no area", "the buffer's pixels cannot be read"]
+    assert said == [
+        "box (1.0, 2.0, 0.0, 40.0) has no area",
+        "the buffer's pixels cannot be read",
+        f"a buffer of {len(short.memory)} bytes holds no frame of 321 x 240 pixels, which takes "
+        f"{len(short.memory) + 1}",
+    ]
 
 
 # In GStreamer

@@ -158,12 +158,15 @@ class EdgeTrackerElement(GstBase.BaseTransform):
             result = self.tracker.update(self.frame(buffer))
             self.tell(buffer, result.box, result.score, result.found)
             return
+        # Before the box is read: the application may set another one at any time.
+        self.started = True
         box = parse_box(self.settings["box"]) if self.settings["box"] else box_from_upstream(buffer)
         if box is not None:
             self.tracker.init(self.frame(buffer), box)
-            self.started = True
             self.tell(buffer, box, 1.0, True)
-        elif not self.waits:
+            return
+        self.started = False
+        if not self.waits:
             self.waits = True
             words = "no box is set: waiting for an element upstream to attach a region of interest"
             # gst-launch-1.0 prints the second of the two.
@@ -182,6 +185,12 @@ class EdgeTrackerElement(GstBase.BaseTransform):
         try:
             # The last row may end with its last pixel.
             pixels = np.frombuffer(memory.data, np.uint8)[start:]
+            needed = (height - 1) * row_bytes + 3 * width
+            if len(pixels) < needed:
+                raise ValueError(
+                    f"a buffer of {len(pixels)} bytes holds no frame of {width} x {height} pixels, "
+                    f"which takes {needed}: set caps that are those of the video"
+                )
             rows = np.lib.stride_tricks.as_strided(pixels, (height, 3 * width), (row_bytes, 1))
             return rows.reshape(height, width, 3).copy()
         finally:

@@ -75,6 +75,14 @@ def test_memory_of_a_closed_tracker_goes_to_the_next(
     assert network.closed == 0
 
 
+def test_a_tracker_that_is_refused_takes_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = FakeNetwork()
+    engine = fake_engine(monkeypatch, network)
+    with pytest.raises(TypeError, match="on_stage"):
+        EdgeTracker(engine, on_stage=5)  # type: ignore[arg-type]
+    assert network.reserved == []
+
+
 def test_who_opened_the_engine_closes_it(
     monkeypatch: pytest.MonkeyPatch, clip: list[ClipFrame]
 ) -> None:

@@ -67,6 +67,26 @@ def test_targets_that_come_and_go_are_tracked_as_alone(engine: Engine, frames: l
     engine.close()
 
 
+def test_rows_are_not_given_away_before_they_are_copied(
+    engine: Engine, frames: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if another tracker on the engine reserved some, in its thread, at that moment."""
+    copy = engine.copy
+
+    def copy_late(source: Any, target: Any) -> None:
+        for _ in range(2):
+            assert not np.shares_memory(engine.reserve(FIRST_ROWS), source)
+        copy(source, target)
+
+    with MultiTracker(engine) as tracker:
+        for number in range(FIRST_ROWS):
+            tracker.add(frames[0], box_number(number))
+        monkeypatch.setattr(engine, "copy", copy_late)
+        tracker.add(frames[0], box_number(FIRST_ROWS))
+        assert len(tracker.update(frames[1])) == FIRST_ROWS + 1
+    engine.close()
+
+
 def fake_tracker(
     network: FakeNetwork, monkeypatch: pytest.MonkeyPatch, **choices: Any
 ) -> MultiTracker:

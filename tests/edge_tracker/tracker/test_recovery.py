@@ -16,7 +16,7 @@ from edge_tracker.backends.graph import Graphs
 from edge_tracker.rules.boxes import Box
 from edge_tracker.rules.crop import Image
 from edge_tracker.rules.presence_model import FEATURES, PresenceModel
-from edge_tracker.tracker import engine
+from edge_tracker.tracker import engine, recovery
 from edge_tracker.tracker.recovery import STEP_SIDES, tiles_around
 from tests.helpers.fake_graphs import FakeNetwork, FakeSearchGraph, bundle_without_files, two_bins
 
@@ -101,13 +101,13 @@ def test_a_target_out_of_sight_is_lost_at_once_and_searched_for_after_some_frame
 
 
 @pytest.mark.parametrize(
-    ("recovery", "place", "is_regained"),
+    ("where", "place", "is_regained"),
     [("off", NEAR, False), ("local", NEAR, True), ("local", FAR, False), ("frame", FAR, True)],
 )
 def test_what_comes_back_is_found_where_one_looks(
-    network: WhiteFinder, recovery: str, place: Box, is_regained: bool
+    network: WhiteFinder, where: str, place: Box, is_regained: bool
 ) -> None:
-    with tracker_with(recovery=recovery) as tracker:
+    with tracker_with(recovery=where) as tracker:
         tracker.init(frame_with(HOME), HOME)
         for _ in range(4):
             tracker.update(frame_with())
@@ -147,6 +147,25 @@ def test_no_frame_looks_at_more_than_it_may(
         for _ in range(30):
             tracker.update(frame_with())
     assert searched(network)[1:] == [1, expected] * 29
+
+
+def test_places_to_look_at_are_counted_out_once_for_each_size_of_frame(
+    network: WhiteFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[tuple[int, int]] = []
+
+    def counting(place: Box, height: int, width: int, options: TrackerOptions) -> list[Box]:
+        counted.append((height, width))
+        return tiles_around(place, height, width, options)
+
+    monkeypatch.setattr(recovery, "tiles_around", counting)
+    with tracker_with(recovery="frame") as tracker:
+        tracker.init(frame_with(HOME), HOME)
+        for _ in range(9):
+            tracker.update(frame_with())
+        for _ in range(3):
+            tracker.update(frame_with()[:300])
+    assert counted == [(HEIGHT, WIDTH), (300, WIDTH)]
 
 
 def test_it_is_looked_for_with_the_initial_template(network: WhiteFinder) -> None:
