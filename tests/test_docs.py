@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Iterator
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from edge_tracker.cli.arguments import boxes_in_one
 from edge_tracker.cli.main import main, make_parser
 from edge_tracker.video.recording import frame_writer
 from edge_tracker.video.rendered_clip import render_clip
+from mixformerv2.checkpoint import read_checkpoint
 from tests.helpers.places import REPOSITORY
 
 PAGES = ["README.md", "CONTRIBUTING.md", "SECURITY.md"]
@@ -183,5 +185,15 @@ def test_the_commands_of_the_readme_run(
             error = capsys.readouterr().err
             assert f"    {error}" in (REPOSITORY / "README.md").read_text(encoding="utf-8")
     assert ran == {"track", "bench", "verify", "eval", "calibrate", "inspect", "doctor"}
-    header = (after_the_demo / "boxes.csv").read_text(encoding="utf-8").splitlines()[0]
-    assert f"    {header}\n" in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    header, start, _, *_ = (after_the_demo / "boxes.csv").read_text(encoding="utf-8").splitlines()
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert f"    {header}\n    {start}\n    1," in readme
+    row = readme.split(f"    {start}\n    ")[1].splitlines()[0]
+    assert row.count(",") == header.count(",")
+
+
+def test_the_manifest_on_its_page_is_that_of_the_shipped_network() -> None:
+    page = (REPOSITORY / "docs" / "bundle_format.md").read_text(encoding="utf-8")
+    shipped = REPOSITORY / "edge_tracker" / "models" / "edge_nano.safetensors"
+    assert f'"sha256": "{sha256(shipped.read_bytes()).hexdigest()}"' in page
+    assert f'"search_factor": {read_checkpoint(shipped).search_factor}' in page

@@ -25,7 +25,7 @@ FEATURES = (
 
 @dataclass(frozen=True)
 class PresenceModel:
-    """A logistic regression; made by `python -m calibration.presence`.
+    """A logistic regression; made by `python -m distillation.presence`.
 
     weights: of FEATURES, in their order. found_presence: from this on the target counts as found.
     false_alarms: share of the found frames that this called lost where the numbers were fitted.

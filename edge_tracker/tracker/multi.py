@@ -178,8 +178,9 @@ class MultiTracker:
             raise NotInitialised("this tracker was closed: make a new MultiTracker")
 
     def _place(self, name: int) -> int:
+        is_number = isinstance(name, int | np.integer) and not isinstance(name, bool)
         for place, tracked in enumerate(self._tracked):
-            if isinstance(name, int | np.integer) and tracked.name == name:
+            if is_number and tracked.name == name:
                 return place
         raise KeyError(f"target {name} is not there: the ids are {self.ids}")
 

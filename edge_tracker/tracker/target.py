@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +45,7 @@ class Target:
         #: Where it was last found; and where it was followed before something else was taken up,
         #: which the next frame has to confirm.
         self._last_place = box
-        self._followed: Box | None = None
+        self._followed: TrackResult | None = None
         self._window = SearchWindow(box, 0.0)
         self._wait: Callable[[], None] | None = None
         engine.encode(self.initial_template, self.initial_template, row)()
@@ -127,13 +126,14 @@ class Target:
         if self._recovery is None or result.presence is None:
             return result
         if self._followed is not None:
-            self.box, self._followed = self._followed, None
+            followed, self._followed = self._followed, None
+            self.box = followed.box
             self._features.move_to(self.box)
-            return replace(result, box=self.box)
+            return followed
         best, is_likely = self._recovery.look(frame, self._features)
         if not is_likely or best.presence is None or best.presence <= result.presence:
             return result
-        self._followed, self.box = self.box, best.box
+        self._followed, self.box = result, best.box
         self._features.move_to(best.box)
         return best
 

@@ -24,7 +24,7 @@ class LiveFrames:
 
     opened: what cv2.VideoCapture takes. latest: give the newest frame each time, and drop those
     that came while nobody asked; else every frame waits for its turn, and the source for us.
-    fps: frames per second as the source says, once `first()` has returned; 0 where it does not.
+    fps: frames per second as the source says, once there is a first frame; 0 where it does not.
 
     The thread ends with `close`, or with the process if the source never returns.
     """

@@ -183,6 +183,7 @@ def test_what_is_wrong_is_refused_before_anything_moves(
     network.events.clear()
     wrong: list[tuple[Callable[[], object], type[Exception], str]] = [
         (lambda: tracker.remove(9), KeyError, r"target 9 is not there: the ids are \(1,\)"),
+        (lambda: tracker.remove(True), KeyError, "target True is not there"),
         (lambda: tracker.update_many([(frames[0], [9])]), KeyError, "target 9 is not there"),
         (lambda: tracker.update_many([(frames[0], [name, name])]), ValueError, "named twice"),
         (lambda: tracker.update(cast(Image, None)), TypeError, "frame is None"),

@@ -130,8 +130,13 @@ def test_what_the_next_frame_does_not_confirm_is_given_up(network: WhiteFinder) 
         while (proposed := tracker.update(frame_with(NEAR))).presence < 0.8:  # type: ignore[operator]
             pass
         np.testing.assert_allclose(proposed.box, NEAR, atol=6)
-        tracker.update(frame_with())
+        # Something is there again, and too little of it.
+        x, y, w, h = NEAR
+        unconfirmed = tracker.update(frame_with((x, y, w, 4 * h)))
         after = tracker.update(frame_with())
+    # A box and the figures that were measured with it.
+    assert (unconfirmed.score, unconfirmed.presence) == (after.score, after.presence)
+    np.testing.assert_allclose(unconfirmed.edge_std_px, after.edge_std_px, rtol=0.02)
     # As if nothing had been there: it is followed from where it was lost.
     np.testing.assert_allclose(after.box, HOME, atol=6)
     assert not after.found
