@@ -105,17 +105,19 @@ def test_a_lost_target_has_no_shape(stand_in: None, opened: ModuleType) -> None:
 def test_in_cvats_own_agent(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
-    nano_bundle: Bundle,
-    frames: list[np.ndarray],
+    trained_or_lively_bundle: Bundle,
 ) -> None:
+    """The demo clip, whole."""
     agent = pytest.importorskip("cvat_cli._internal.agent_driver_tracking", reason="needs cvat-cli")
     pil = pytest.importorskip("PIL.Image")
     opened = request.getfixturevalue("opened")
-    function = opened.create(str(nano_bundle.path), backend="onnxruntime", num_threads=1)
+    bundle = trained_or_lively_bundle
+    function = opened.create(str(bundle.path), backend="onnxruntime", num_threads=1)
     numbers = map(str, itertools.count())
     monkeypatch.setattr(agent, "worker_current_function", lambda: function)
     monkeypatch.setattr(agent, "_tracking_states", agent._TrackingStateContainer(), raising=False)
     monkeypatch.setattr(agent, "_tracking_state_id_generator", lambda: next(numbers), raising=False)
+    frames = [frame.image for frame in render_clip(240)]
     first, *others = (pil.fromarray(frame[:, :, ::-1].copy()) for frame in frames)
     shapes = [
         agent.cvataa.TrackableShape(type="rectangle", points=shape_points(box)) for box in BOXES
@@ -123,6 +125,6 @@ def test_in_cvats_own_agent(
     states = agent._worker_job_init_tracking(7, first, shapes)
     found = [agent._worker_job_track(7, image, states) for image in others]
     for column, box in enumerate(BOXES):
-        wanted = followed(nano_bundle, frames, box)
+        wanted = followed(bundle, frames, box)
         got = [None if row[column] is None else tuple(row[column].points) for row in found]
         assert got == [None if w is None else pytest.approx(w, abs=1e-3) for w in wanted]
