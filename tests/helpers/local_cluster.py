@@ -24,29 +24,34 @@ class LocalCluster:
     allowed_failures: int
     stack: ExitStack
     address: str = ""
+    scheduler: subprocess.Popen[bytes] | None = None
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start_scheduler(self) -> None:
         facts = self.folder / "scheduler.json"
         options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show"]
-        self._start("scheduler", *options, "--scheduler-file", str(facts))
+        self.scheduler = self._start("scheduler", *options, "--scheduler-file", str(facts))
         deadline = time.monotonic() + 60
         while not facts.exists() or not facts.read_text():
             assert time.monotonic() < deadline, (self.folder / "cluster.log").read_text()
             time.sleep(0.05)
         self.address = json.loads(facts.read_text())["address"]
 
-    def start_worker(self) -> None:
+    def start_worker(self, place: Path = REPOSITORY) -> None:
+        """place: the folder in which it looks for modules first."""
         options = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
         folder = ["--local-directory", str(self.folder)]
-        self.workers.append(self._start("worker", self.address, *options, *folder))
+        worker = self._start("worker", self.address, *options, *folder, place=place)
+        self.workers.append(worker)
 
-    def _start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start(
+        self, program: str, *arguments: str, place: Path = REPOSITORY
+    ) -> subprocess.Popen[bytes]:
         allowed = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(self.allowed_failures)}
         with (self.folder / "cluster.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", f"distributed.cli.dask_{program}", *arguments],
-                cwd=REPOSITORY,
+                cwd=place,
                 env={**os.environ, **allowed},
                 stdout=log,
                 stderr=log,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,8 +43,8 @@ class Cluster:
 
         task: also given where the worker has the bundle; None if it was sent none. An item whose
         worker is lost is done again on another one; when that has happened as often as the
-        scheduler allows, the item's outcome is that of `lost`, which is given the reason. Raises
-        BackendUnavailable if a worker lacks a package.
+        scheduler allows, or the scheduler is lost, the item's outcome is that of `lost`, which is
+        given the reason. Raises BackendUnavailable if a worker lacks a package.
         """
         from distributed import KilledWorker, as_completed
 
@@ -55,8 +58,10 @@ class Cluster:
                 outcome = lost(
                     tasks[finished], f"its worker on the cluster died {attempts} time(s)"
                 )
+            except CancelledError:
+                outcome = lost(tasks[finished], f"the scheduler of {self.address} has gone")
             except ImportError as error:
-                raise _lacking(self.address, error) from error
+                raise _lacking(self.address, error.name) from error
             yield outcome
 
 
@@ -77,7 +82,7 @@ def open_cluster(
         raise BackendUnavailable(
             f"cluster {address} needs the Python package distributed: {install_command('cluster')}"
         ) from error
-    _refuse_silent_scheduler(address)
+    _refuse_other_than_scheduler(address)
     with Client(address, timeout=TIMEOUT_S, set_as_default=False) as client:
         try:
             client.wait_for_workers(1, timeout=TIMEOUT_S)
@@ -89,16 +94,28 @@ def open_cluster(
         if bundle is None:
             yield Cluster(address, client, None)
             return
-        from edge_tracker.measure.evaluation.sent_bundle import SentBundle
+        with _sent(bundle, artefacts, address, client) as name:
+            yield Cluster(address, client, name)
 
-        sent = SentBundle(bundle, artefacts)
+
+@contextmanager
+def _sent(
+    bundle: Bundle, artefacts: Sequence[Artefact], address: str, client: Any
+) -> Iterator[str]:
+    from edge_tracker.measure.evaluation.sent_bundle import SentBundle
+
+    sent = SentBundle(bundle, artefacts)
+    try:
         try:
             client.register_plugin(sent)
-        except ImportError as error:
-            raise _lacking(address, error) from error
-        try:
-            yield Cluster(address, client, sent.name)
-        finally:
+        except Exception as error:  # Dask's own, in which the worker's stands as words
+            if missing := re.search(r"No module named '([\w.]+)'", str(error)):
+                raise _lacking(address, missing[1]) from error
+            raise
+        yield sent.name
+    finally:
+        # A scheduler may have gone, a worker may not have it: no reason to hide what came before.
+        with suppress(Exception):
             client.unregister_worker_plugin(sent.name)
 
 
@@ -114,24 +131,40 @@ def _on_worker(
     return task(item, folder_of(bundle, get_worker()))
 
 
-def _lacking(address: str, error: ImportError) -> BackendUnavailable:
+def _lacking(address: str, package: str | None) -> BackendUnavailable:
     return BackendUnavailable(
-        f"cluster {address}: a worker lacks the Python package {error.name}: install there what is "
+        f"cluster {address}: a worker lacks the Python package {package}: install there what is "
         "installed here, in the same versions"
     )
 
 
-def _refuse_silent_scheduler(address: str) -> None:
-    # Dask's client waits and leaves threads behind that complain for as long again.
+def _refuse_other_than_scheduler(address: str) -> None:
+    # Dask's client waits for ever for some of them, and complains in the background of others.
     from distributed.comm.addressing import get_address_host_port
 
     try:
-        with socket.create_connection(get_address_host_port(address), TIMEOUT_S):
-            pass
+        host_and_port = get_address_host_port(address)
     except ValueError as error:
         raise ValueError(f"cluster is {address!r}: expected tcp://HOST:PORT") from error
-    except OSError as error:
+    try:
+        # Where nobody listens Dask goes on trying.
+        socket.create_connection(host_and_port, TIMEOUT_S).close()
+        kind = asyncio.run(asyncio.wait_for(_kind(address), TIMEOUT_S))
+    except Exception as error:  # whatever another program's bytes are taken for
+        reason = str(error) or f"nothing within {TIMEOUT_S} s"
         raise BackendUnavailable(
-            f"cluster {address} does not answer ({error}): start `dask scheduler` there, or give "
-            "the address that it prints"
+            f"cluster {address} does not answer as Dask's scheduler does ({reason}): start "
+            "`dask scheduler` there, or give the address that it prints"
         ) from error
+    if kind != "Scheduler":
+        raise BackendUnavailable(
+            f"cluster {address} is a Dask {kind}: give the address of its scheduler"
+        )
+
+
+async def _kind(address: str) -> str:
+    from distributed.core import rpc
+
+    async with rpc(address) as node:
+        identity = await node.identity()
+    return str(identity["type"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import product
@@ -243,7 +244,13 @@ def _run_all(
             f"jobs {jobs} needs the Python package joblib: {install_command('eval')}"
         ) from error
     parallel = Parallel(n_jobs=jobs, return_as="generator_unordered", batch_size=1)
-    yield from parallel(delayed(run)(sequence) for sequence in found)
+    try:
+        yield from parallel(delayed(run)(sequence) for sequence in found)
+    except BrokenProcessPool as error:
+        raise EdgeTrackerError(
+            f"jobs {jobs}: one of the processes died, as where memory is short: take fewer jobs; "
+            "with results, those of finished sequences are kept and taken up again"
+        ) from error
 
 
 def _lost(found: SequenceFolder, reason: str) -> tuple[str, list[SequenceResult | Failure]]:

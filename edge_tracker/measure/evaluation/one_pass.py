@@ -57,8 +57,8 @@ def follow(
     camera_fps: frames arrive at this rate, on a simulated clock that runs while the tracker does.
     One that arrives while the tracker is busy is skipped, and keeps the box of the frame before.
 
-    Raises DatasetError for a frame that cannot be read or a first box that cannot be tracked, and
-    what the tracker raises.
+    Raises DatasetError for a frame that cannot be read or tracked in and a first box that cannot be
+    tracked, and what the tracker raises.
     """
     num_frames = len(sequence.frames)
     boxes = np.empty((num_frames, 4))
@@ -86,7 +86,13 @@ def follow(
             continue
         frame = sequence.read_frame(index)
         started_s = clock_s()
-        result = tracker.update(frame)
+        try:
+            result = tracker.update(frame)
+        except ValueError as error:
+            raise DatasetError(
+                f"sequence {sequence.name}: {sequence.frames[index].name} cannot be tracked in: "
+                f"{error}"
+            ) from error
         times_s[index] = clock_s() - started_s
         if isinstance(result, TrackResult):
             tells_more = True

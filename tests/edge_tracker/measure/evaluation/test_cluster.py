@@ -9,8 +9,10 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ import pytest
 from edge_tracker import Bundle, Evaluation, evaluate
 from edge_tracker.cli.main import main
 from edge_tracker.errors import BackendUnavailable
+from edge_tracker.measure.evaluation import cluster
 from edge_tracker.measure.evaluation.cluster import open_cluster
 from edge_tracker.measure.evaluation.tables import conditions, overall_table, sequence_table
 from tests.helpers.fake_contenders import OpenSeer, Seer, make_sequence
@@ -137,6 +140,45 @@ def test_a_package_that_a_worker_lacks_is_named(
         evaluate("absent", dataset, backends=(), peers=[seer], cluster=two_workers.address)
 
 
+def test_a_worker_without_this_package_is_named_and_the_others_keep_nothing(
+    nano_bundle: Bundle, dataset: Path, tmp_path: Path, two_workers: LocalCluster
+) -> None:
+    hidden = tmp_path / "hidden" / "edge_tracker"
+    hidden.mkdir(parents=True)
+    (hidden / "__init__.py").write_text("raise ModuleNotFoundError(\"No module named 'hidden'\")")
+    two_workers.start_worker(hidden.parent)
+    distributed = pytest.importorskip("distributed")
+    with distributed.Client(two_workers.address, set_as_default=False) as client:
+        client.wait_for_workers(3, timeout=60)
+    with pytest.raises(BackendUnavailable, match="a worker lacks the Python package hidden"):
+        evaluate(nano_bundle.path, dataset, backends=["onnxruntime"], cluster=two_workers.address)
+    assert list(two_workers.folder.rglob("bundle-*")) == []
+
+
+def test_what_came_before_the_scheduler_went_is_kept(
+    dataset: Path, tmp_path: Path, two_workers: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT", "1s")
+
+    def kill(done: int, total: int | None, name: str) -> None:
+        if done == 2:
+            assert two_workers.scheduler is not None
+            two_workers.scheduler.kill()
+
+    seer = LoggingSeer(tmp_path / "started", waits_s=0.05)
+    evaluation = evaluate(
+        "absent",
+        dataset,
+        backends=(),
+        peers=[seer],
+        cluster=two_workers.address,
+        on_progress=kill,
+    )
+    assert len(evaluation.sequences) >= 2
+    assert len(evaluation.failures) == len(NAMES) - len(evaluation.sequences) > 0
+    assert "the scheduler of tcp://" in evaluation.failures[0].reason
+
+
 def test_from_the_shell(
     nano_bundle: Bundle,
     dataset: Path,
@@ -247,6 +289,46 @@ def test_an_address_without_a_scheduler(
 ) -> None:
     pytest.importorskip("distributed", reason="needs edge-tracker[cluster]")
     with pytest.raises(error, match=words):
+        evaluate("absent", dataset, backends=(), peers=[Seer()], cluster=address)
+
+
+class Web(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["silent", "web"])
+def test_another_program_at_the_address(
+    answers: bool, dataset: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed", reason="needs edge-tracker[cluster]")
+    monkeypatch.setattr(cluster, "TIMEOUT_S", 0.5)
+    with HTTPServer(("127.0.0.1", 0), Web) as server:
+        if answers:
+            Thread(target=server.serve_forever, daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.server_port}"
+        words = f"{address} does not answer as Dask's scheduler does"
+        with pytest.raises(BackendUnavailable, match=words):
+            evaluate("absent", dataset, backends=(), peers=[Seer()], cluster=address)
+        if answers:
+            server.shutdown()
+
+
+@pytest.mark.parametrize("scheme", ["tls", "ws"])
+def test_a_scheduler_that_is_spoken_to_otherwise(
+    scheme: str, dataset: Path, two_workers: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "TIMEOUT_S", 2)
+    address = two_workers.address.replace("tcp", scheme)
+    with pytest.raises(BackendUnavailable, match=f"cluster {scheme}://.* does not answer as Dask"):
+        evaluate("absent", dataset, backends=(), peers=[Seer()], cluster=address)
+
+
+def test_a_workers_address(dataset: Path, two_workers: LocalCluster) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.Client(two_workers.address, set_as_default=False) as client:
+        address = next(iter(client.scheduler_info()["workers"]))
+    with pytest.raises(BackendUnavailable, match="is a Dask Worker: give the address of its sched"):
         evaluate("absent", dataset, backends=(), peers=[Seer()], cluster=address)
 
 

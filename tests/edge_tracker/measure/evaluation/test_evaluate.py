@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
-from dataclasses import replace
+import signal
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 
 from edge_tracker import Bundle, DatasetError, Evaluation, evaluate
 from edge_tracker.cli.main import main
-from edge_tracker.errors import BackendUnavailable
+from edge_tracker.errors import BackendUnavailable, EdgeTrackerError
 from edge_tracker.measure.evaluation.contenders import (
     BundleContender,
     Contender,
@@ -203,6 +205,32 @@ def test_a_first_box_outside_the_frame_is_named(nano_bundle: Bundle, dataset: Pa
     (failure,) = evaluation.failures
     assert failure.reason.startswith("sequence b: line 1 of groundtruth.txt cannot be tracked")
     assert "outside the frame of 64x48" in failure.reason
+
+
+def test_a_frame_that_cannot_be_tracked_in_is_named_and_the_others_go_on(
+    nano_bundle: Bundle, dataset: Path
+) -> None:
+    frame = sorted(path for path in (dataset / "b").rglob("*") if path.suffix in {".png", ".jpg"})[
+        3
+    ]
+    cv2.imwrite(str(frame), np.zeros((8, 8, 3), np.uint8))
+    evaluation = evaluate(nano_bundle.path, dataset, backends=["onnxruntime"], num_threads=1)
+    assert evaluation.sequences == ("a", "c")
+    (failure,) = evaluation.failures
+    assert failure.reason.startswith(f"sequence b: {frame.name} cannot be tracked in: frame has")
+
+
+@dataclass(frozen=True)
+class Dying(Seer):
+    def open(self) -> OpenSeer:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return super().open()
+
+
+def test_a_process_that_dies_is_told_in_one_line(dataset: Path) -> None:
+    pytest.importorskip("joblib", reason="needs edge-tracker[eval]")
+    with pytest.raises(EdgeTrackerError, match="jobs 2: one of the processes died"):
+        evaluate_peers(dataset, Dying(), jobs=2)
 
 
 def test_nothing_to_evaluate_is_an_error(dataset: Path) -> None:
