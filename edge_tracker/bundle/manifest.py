@@ -7,6 +7,7 @@ artefacts[2].graphs.search.model.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import PurePosixPath
@@ -245,10 +246,16 @@ class _Place:
         return self.value
 
     def number(self, least: float = -math.inf, below: float = math.inf) -> float:
-        if type(self.value) not in (int, float) or not least <= float(self.value) < below:  # type: ignore[arg-type]
-            raise self.wrong("a number" if least == -math.inf else f"a number from {least:g}")
-        number: float = self.value  # type: ignore[assignment]
-        return number
+        value = self.value
+        # A whole number may be too large for a float.
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and least <= value < below
+            and abs(value) <= sys.float_info.max
+        ):
+            return value
+        raise self.wrong("a number" if least == -math.inf else f"a number from {least:g}")
 
     def _mapping(self) -> Mapping[str, Any]:
         if not isinstance(self.value, dict):

@@ -227,6 +227,10 @@ def names_among(choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     return chosen
 
 
+#: Of the frames that bench renders.
+FRAME_SIDES_PX = (64, 16384)
+
+
 def width_x_height(text: str) -> tuple[int, int]:
     """Argument type for WxH."""
     width, separator, height = text.lower().partition("x")
@@ -234,6 +238,9 @@ def width_x_height(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a size: expected WxH in pixels, for example 1280x720"
         )
+    if not all(FRAME_SIDES_PX[0] <= int(side) <= FRAME_SIDES_PX[1] for side in (width, height)):
+        least, most = FRAME_SIDES_PX
+        raise argparse.ArgumentTypeError(f"{text!r}: each side is to be from {least} to {most} px")
     return int(width), int(height)
 
 

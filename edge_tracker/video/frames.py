@@ -259,8 +259,13 @@ def read_image(path: Path) -> Image:
         # Not cv2.imread: it fails without a reason, and on paths outside ASCII on some systems.
         encoded = np.fromfile(path, np.uint8)
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+        other = (
+            cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if image is None and encoded.size else None
+        )
     except (OSError, cv2.error) as error:
         raise VideoError(f"image {path} cannot be read: {error}") from error
+    if other is not None:
+        raise VideoError(f"image {path} holds {other.dtype} values: convert it to 8 bits a channel")
     if image is None:
         raise VideoError(
             f"image {path} cannot be decoded: it is damaged, empty or not an image; replace or "

@@ -12,6 +12,7 @@ from typing import TextIO
 
 import numpy as np
 
+from edge_tracker.errors import VideoError
 from edge_tracker.files.atomic_file import is_written_into, replacing
 from edge_tracker.files.outputs import refuse_overlap
 from edge_tracker.rules.boxes import Box
@@ -89,7 +90,7 @@ def track_video(
     Raises ValueError where an output is, contains or lies inside the source or the other output.
     """
     _refuse_outputs(source, save, csv_path)
-    targets = _Targets(tracker)
+    targets = _Targets(tracker, source.name)
     frames = 0
     ended: str | None = None
     interrupted = False
@@ -168,9 +169,13 @@ def least_sure(results: Results) -> int:
 
 @dataclass
 class _Targets:
-    """Of one video, by number; the tracker knows them by ids that change when one starts anew."""
+    """Of one video, by number; the tracker knows them by ids that change when one starts anew.
+
+    source: the video's name, for messages.
+    """
 
     tracker: MultiTracker
+    source: str
     ids: dict[int, int] = field(default_factory=dict)
     starts: int = 0
     update_ms: list[float] = field(default_factory=list)
@@ -195,7 +200,11 @@ class _Targets:
 
     def update(self, frame: Image) -> Results:
         started_s = time.perf_counter()
-        found = self.tracker.update(frame)
+        try:
+            found = self.tracker.update(frame)
+        except ValueError as error:
+            number = len(self.update_ms) + 1
+            raise VideoError(f"{self.source}, frame {number} from 0: {error}") from error
         self.update_ms.append(1000 * (time.perf_counter() - started_s))
         self.scores += [result.score for result in found.values()]
         self.frames_lost += sum(not result.found for result in found.values())

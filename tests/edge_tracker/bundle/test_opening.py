@@ -211,6 +211,10 @@ WRONG_MANIFESTS: dict[str, tuple[Edit, str]] = {
         lambda m: m.update(presence=presence_with(weights={"taste": 1.0})),
         r"presence\.weights\.taste is unknown",
     ),
+    "presence too large for a float": (
+        lambda m: m.update(presence=presence_with(regained_presence=10**400)),
+        r"presence\.regained_presence is 1000+.*a number",
+    ),
     "presence out of range": (
         lambda m: m.update(presence=presence_with(found_presence=2)),
         "presence: found_presence is 2: expected 0 to 1",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_tracker.bundle.writing import replacing_folder
-from edge_tracker.cli.arguments import box_xywh, boxes_in_one, seconds
+from edge_tracker.cli.arguments import box_xywh, boxes_in_one, seconds, width_x_height
 from tests.helpers.command_line import usage_error
 
 
@@ -50,6 +50,15 @@ def test_times(text: str, value: float) -> None:
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="is not a time"):
         seconds(text)
+
+
+def test_sizes_of_frames() -> None:
+    assert width_x_height("1280x720") == (1280, 720)
+    for text in ("0x0", "63x64", "640x99999"):
+        with pytest.raises(argparse.ArgumentTypeError, match="each side is to be from 64 to 16384"):
+            width_x_height(text)
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a size: expected WxH"):
+        width_x_height("big")
 
 
 def test_a_mistyped_option_gets_its_commands_usage_and_the_nearest_name(

@@ -12,7 +12,13 @@ import numpy as np
 import pytest
 
 from edge_tracker.errors import VideoError
-from edge_tracker.video.frames import DEFAULT_FPS, natural_key, open_frames, select_frames
+from edge_tracker.video.frames import (
+    DEFAULT_FPS,
+    natural_key,
+    open_frames,
+    read_image,
+    select_frames,
+)
 from edge_tracker.video.recording import frame_writer
 from tests.helpers.places import SHARED
 
@@ -97,6 +103,12 @@ def test_an_unreadable_image_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "2.jpg").write_bytes(content)
     with open_frames(tmp_path) as source, pytest.raises(VideoError, match=r"2\.jpg.*replace"):
         list(source)
+
+
+def test_an_image_of_other_than_whole_numbers_is_named_for_it(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "1.tiff"), np.zeros((20, 20, 3), np.float32))
+    with pytest.raises(VideoError, match=r"1\.tiff holds float32 values: convert it to 8 bits"):
+        read_image(tmp_path / "1.tiff")
 
 
 def test_an_unreadable_first_image_is_named_on_opening(tmp_path: Path) -> None:

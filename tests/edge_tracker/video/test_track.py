@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from edge_tracker import Bundle, EdgeTracker, Engine, MultiTracker, TrackResult
+from edge_tracker.errors import VideoError
 from edge_tracker.rules.boxes import Box
 from edge_tracker.video.draw import TARGETS_BGR
 from edge_tracker.video.frames import FrameSource, open_frames
@@ -180,6 +181,12 @@ def test_frames_may_change_size(tracker: MultiTracker, tmp_path: Path) -> None:
     frames = [*noise(2), np.zeros((120, 400, 3), np.uint8)]
     source = recorded(frames, tmp_path / "clip")
     assert track_video(tracker, source, [BOX], save=tmp_path / "out.mp4").frames == 3
+
+
+def test_a_frame_too_small_to_track_in_is_named(tracker: MultiTracker, tmp_path: Path) -> None:
+    source = recorded([*noise(2), np.zeros((8, 8, 3), np.uint8)], tmp_path / "clip")
+    with pytest.raises(VideoError, match="clip, frame 2 from 0: frame has shape"):
+        track_video(tracker, source, [BOX])
 
 
 def test_an_early_end_is_reported(tracker: MultiTracker, tmp_path: Path) -> None:
