@@ -107,6 +107,8 @@ def test_an_unreadable_image_is_named(tmp_path: Path, content: bytes) -> None:
 
 def test_an_image_of_other_than_whole_numbers_is_named_for_it(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "1.tiff"), np.zeros((20, 20, 3), np.float32))
+    if cv2.imread(str(tmp_path / "1.tiff")) is not None:
+        pytest.skip(f"OpenCV {cv2.__version__} reads it")
     with pytest.raises(VideoError, match=r"1\.tiff holds float32 values: convert it to 8 bits"):
         read_image(tmp_path / "1.tiff")
 
