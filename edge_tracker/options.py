@@ -17,6 +17,9 @@ MOST = 2**53 - 1
 #: Told how much is done, of how much (None: nobody knows), and in a few words what is under way.
 OnProgress = Callable[[int, int | None, str], None]
 
+#: The least and the most of a side of frames that are rendered to measure with.
+RENDERED_SIDES_PX = (64, 16384)
+
 RECOVERIES = ("off", "local", "frame")
 MOST_TILES = 64
 

@@ -16,6 +16,7 @@ from edge_tracker.backends.choice import backend_names
 from edge_tracker.backends.record import COMPUTES
 from edge_tracker.bundle.manifest import PRECISIONS
 from edge_tracker.files.outputs import refuse_overlap
+from edge_tracker.options import RENDERED_SIDES_PX
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -227,10 +228,6 @@ def names_among(choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     return chosen
 
 
-#: Of the frames that bench renders.
-FRAME_SIDES_PX = (64, 16384)
-
-
 def width_x_height(text: str) -> tuple[int, int]:
     """Argument type for WxH."""
     width, separator, height = text.lower().partition("x")
@@ -238,8 +235,8 @@ def width_x_height(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a size: expected WxH in pixels, for example 1280x720"
         )
-    if not all(FRAME_SIDES_PX[0] <= int(side) <= FRAME_SIDES_PX[1] for side in (width, height)):
-        least, most = FRAME_SIDES_PX
+    least, most = RENDERED_SIDES_PX
+    if not all(least <= int(side) <= most for side in (width, height)):
         raise argparse.ArgumentTypeError(f"{text!r}: each side is to be from {least} to {most} px")
     return int(width), int(height)
 

@@ -11,7 +11,7 @@ from edge_tracker.measure.bench.latency import Distribution
 from edge_tracker.measure.bench.machine import MachineState
 from edge_tracker.measure.doctor import Diagnosis
 from edge_tracker.measure.verify import ArtefactVerification
-from edge_tracker.options import checked_positive, checked_whole
+from edge_tracker.options import RENDERED_SIDES_PX, checked_positive, checked_whole
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class BenchSettings:
 
     def __post_init__(self) -> None:
         for name in ("frame_width", "frame_height"):
-            checked_whole(name, getattr(self, name), 64, 16384)
+            checked_whole(name, getattr(self, name), *RENDERED_SIDES_PX)
         if self.iterations is not None:
             checked_whole("iterations", self.iterations, 1)
         for name in ("duration_s", "target_fps", "camera_s"):

@@ -6,7 +6,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -149,7 +149,10 @@ def _refuse_other_than_scheduler(address: str) -> None:
     try:
         # Where nobody listens Dask goes on trying.
         socket.create_connection(host_and_port, TIMEOUT_S).close()
-        kind = asyncio.run(asyncio.wait_for(_kind(address), TIMEOUT_S))
+        # In a thread, as a notebook's has a loop that is running.
+        with ThreadPoolExecutor(1) as thread:
+            asked = asyncio.wait_for(_kind(address), TIMEOUT_S)
+            kind = thread.submit(asyncio.run, asked).result()
     except Exception as error:  # whatever another program's bytes are taken for
         reason = str(error) or f"nothing within {TIMEOUT_S} s"
         raise BackendUnavailable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from edge_tracker.cli.main import main
 from edge_tracker.errors import BackendUnavailable
 from edge_tracker.measure.evaluation import cluster
 from edge_tracker.measure.evaluation.cluster import open_cluster
+from edge_tracker.measure.evaluation.contenders import Contender
 from edge_tracker.measure.evaluation.tables import conditions, overall_table, sequence_table
 from tests.helpers.fake_contenders import OpenSeer, Seer, make_sequence
 from tests.helpers.local_cluster import LocalCluster
@@ -86,6 +89,10 @@ def tables(evaluation: Evaluation) -> list[list[tuple[str, ...]]]:
     return kept
 
 
+def evaluate_on(address: str, dataset: Path, peer: Contender, **more: Any) -> Evaluation:
+    return evaluate("absent", dataset, backends=(), peers=[peer], cluster=address, **more)
+
+
 def test_two_workers_of_which_one_is_killed_give_the_table_of_one_process(
     dataset: Path, tmp_path: Path, two_workers: LocalCluster
 ) -> None:
@@ -101,14 +108,7 @@ def test_two_workers_of_which_one_is_killed_give_the_table_of_one_process(
             killed.append(seer.started()[-1])
             os.kill(killed[0], signal.SIGKILL)
 
-    together = evaluate(
-        "absent",
-        dataset,
-        backends=(),
-        peers=[seer],
-        cluster=two_workers.address,
-        on_progress=kill_one,
-    )
+    together = evaluate_on(two_workers.address, dataset, seer, on_progress=kill_one)
     assert killed
     assert len(seer.started()) > len(NAMES), "no sequence was done again"
     assert seer.started()[-1] not in killed
@@ -126,7 +126,7 @@ def test_a_sequence_that_kills_its_worker_is_a_failure_and_the_others_go_on(
 ) -> None:
     only_in_the_last = 6 + len(NAMES) - 1
     seer = LoggingSeer(tmp_path / "started", deadly_left=only_in_the_last)
-    evaluation = evaluate("absent", dataset, backends=(), peers=[seer], cluster=two_workers.address)
+    evaluation = evaluate_on(two_workers.address, dataset, seer)
     assert evaluation.sequences == tuple(NAMES[:-1])
     (failure,) = evaluation.failures
     assert failure.reason == "sequence f: its worker on the cluster died 1 time(s)"
@@ -137,7 +137,7 @@ def test_a_package_that_a_worker_lacks_is_named(
 ) -> None:
     seer = LoggingSeer(tmp_path / "started", needs="a_package_that_is_not_there")
     with pytest.raises(BackendUnavailable, match=r"a worker lacks .* a_package_that_is_not_there"):
-        evaluate("absent", dataset, backends=(), peers=[seer], cluster=two_workers.address)
+        evaluate_on(two_workers.address, dataset, seer)
 
 
 def test_a_worker_without_this_package_is_named_and_the_others_keep_nothing(
@@ -166,14 +166,7 @@ def test_what_came_before_the_scheduler_went_is_kept(
             two_workers.scheduler.kill()
 
     seer = LoggingSeer(tmp_path / "started", waits_s=0.05)
-    evaluation = evaluate(
-        "absent",
-        dataset,
-        backends=(),
-        peers=[seer],
-        cluster=two_workers.address,
-        on_progress=kill,
-    )
+    evaluation = evaluate_on(two_workers.address, dataset, seer, on_progress=kill)
     assert len(evaluation.sequences) >= 2
     assert len(evaluation.failures) == len(NAMES) - len(evaluation.sequences) > 0
     assert "the scheduler of tcp://" in evaluation.failures[0].reason
@@ -274,7 +267,7 @@ def test_without_the_package_it_is_said_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(BackendUnavailable, match=r"package distributed: .*\[cluster\]"):
-        evaluate("absent", dataset, backends=(), peers=[Seer()], cluster="tcp://127.0.0.1:1")
+        evaluate_on("tcp://127.0.0.1:1", dataset, Seer())
 
 
 @pytest.mark.parametrize(
@@ -289,7 +282,7 @@ def test_an_address_without_a_scheduler(
 ) -> None:
     pytest.importorskip("distributed", reason="needs edge-tracker[cluster]")
     with pytest.raises(error, match=words):
-        evaluate("absent", dataset, backends=(), peers=[Seer()], cluster=address)
+        evaluate_on(address, dataset, Seer())
 
 
 class Web(BaseHTTPRequestHandler):
@@ -309,7 +302,7 @@ def test_another_program_at_the_address(
         address = f"tcp://127.0.0.1:{server.server_port}"
         words = f"{address} does not answer as Dask's scheduler does"
         with pytest.raises(BackendUnavailable, match=words):
-            evaluate("absent", dataset, backends=(), peers=[Seer()], cluster=address)
+            evaluate_on(address, dataset, Seer())
         if answers:
             server.shutdown()
 
@@ -321,7 +314,14 @@ def test_a_scheduler_that_is_spoken_to_otherwise(
     monkeypatch.setattr(cluster, "TIMEOUT_S", 2)
     address = two_workers.address.replace("tcp", scheme)
     with pytest.raises(BackendUnavailable, match=f"cluster {scheme}://.* does not answer as Dask"):
-        evaluate("absent", dataset, backends=(), peers=[Seer()], cluster=address)
+        evaluate_on(address, dataset, Seer())
+
+
+def test_a_notebook_whose_own_loop_is_running(dataset: Path, two_workers: LocalCluster) -> None:
+    async def cell() -> Evaluation:
+        return evaluate_on(two_workers.address, dataset, Seer())
+
+    assert asyncio.run(cell()).sequences == tuple(NAMES)
 
 
 def test_a_workers_address(dataset: Path, two_workers: LocalCluster) -> None:
@@ -329,7 +329,7 @@ def test_a_workers_address(dataset: Path, two_workers: LocalCluster) -> None:
     with distributed.Client(two_workers.address, set_as_default=False) as client:
         address = next(iter(client.scheduler_info()["workers"]))
     with pytest.raises(BackendUnavailable, match="is a Dask Worker: give the address of its sched"):
-        evaluate("absent", dataset, backends=(), peers=[Seer()], cluster=address)
+        evaluate_on(address, dataset, Seer())
 
 
 @pytest.mark.parametrize("other", [{"jobs": 2}, {"camera_fps": 30.0}])
