@@ -27,6 +27,8 @@ from distillation.training.train import train
 from distillation.training.validation import open_validation, validate_all
 
 HELD_OUT_SAMPLES = 2048
+#: Of the figures of validation: over real tracks.
+SHOWN = "iou_tracks"
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,12 @@ class Stage:
 @dataclass(frozen=True)
 class Chain:
     """stages: in the order of training. comparisons: by question, stages and their names in the
-    picture; measured: which of the figures of validation it shows.
+    picture; from_stem: whether it takes only the stem of the checkpoint to start from.
     """
 
     stages: tuple[Stage, ...]
     comparisons: dict[str, dict[str, str]]
-    measured: str
+    from_stem: bool
 
 
 CHAINS = {
@@ -55,6 +57,7 @@ CHAINS = {
             Stage("tiny_teacher", None, None),
             Stage("tiny_alone", "tiny_teacher", None),
             Stage("tiny_sparse", "tiny_teacher", "tiny_teacher"),
+            Stage("tiny_no_teacher", "tiny_sparse", None),
             Stage("tiny_at_once", "tiny_sparse", "tiny_sparse"),
             Stage("tiny_prune", "tiny_sparse", "tiny_sparse"),
             Stage("tiny_direct", "tiny_sparse", "tiny_sparse"),
@@ -65,13 +68,17 @@ CHAINS = {
         ),
         {
             "sparse student": {"tiny_alone": "trained alone", "tiny_sparse": "distilled"},
-            "four layers to two": {"tiny_at_once": "dropped at once", "tiny_prune": "faded out"},
+            "four layers to two": {
+                "tiny_no_teacher": "dropped at once, no teacher",
+                "tiny_at_once": "dropped at once",
+                "tiny_prune": "faded out",
+            },
             "teacher of two layers": {
                 "tiny_direct": "four layers, twice the steps",
                 "tiny_3_to_2": "three layers, trained between",
             },
         },
-        "iou",
+        from_stem=False,
     ),
     "stem": Chain(
         (
@@ -89,7 +96,7 @@ CHAINS = {
                 "stem_alone": "trained alone",
             }
         },
-        "iou_tracks",
+        from_stem=True,
     ),
 }
 
@@ -119,19 +126,19 @@ def run_ablation(
     """Train all stages into folders of their names, and draw the comparisons.
 
     So many parameters because it hands what a training needs on to `train`.
-    recipes: by name, one for each stage. start: a checkpoint, or for a chain over a stem, what to
-    take the stem's weights from.
+    recipes: by name, one for each stage. start: a checkpoint, or what to take a stem's weights
+    from.
     """
     for stage in chain.stages:
         recipe = recipes[stage.recipe]
-        initial = None if stage.initial is None else output / stage.initial / CHECKPOINT
-        over_stem = recipe.student.stem is not None
+        first = stage.initial is None
+        initial = output / stage.initial / CHECKPOINT if stage.initial else start
         train(
             recipe,
             data,
             output / stage.recipe,
-            initial=start if initial is None and not over_stem else initial,
-            stem=start if initial is None and over_stem else None,
+            initial=None if first and chain.from_stem else initial,
+            stem=start if first and chain.from_stem else None,
             teacher=None if stage.teacher is None else output / stage.teacher / CHECKPOINT,
             workers=workers,
             validate_every_steps=validate_every_steps,
@@ -140,7 +147,7 @@ def run_ablation(
         title: {label: output / recipe / LOG for recipe, label in stages.items()}
         for title, stages in chain.comparisons.items()
     }
-    draw_comparison(groups, VALIDATION_PREFIX + chain.measured, output / "comparison.png")
+    draw_comparison(groups, VALIDATION_PREFIX + SHOWN, output / "comparison.png")
 
 
 def measure(
@@ -154,12 +161,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--chain", choices=CHAINS, default="tiny")
     parser.add_argument("--images", type=Path, required=True, help="to render from")
-    parser.add_argument("--tracks", type=Path, help="real tracks, for the chain over a stem")
+    parser.add_argument("--tracks", type=Path, required=True, help="real tracks")
     parser.add_argument(
         "--start",
         type=Path,
         required=True,
-        help="checkpoint of nano geometry; for the chain over a stem, of the stem",
+        help="checkpoint of the shipped geometry; for the chain over a stem, of the stem",
     )
     parser.add_argument("-o", "--output", type=Path, help="default: runs/ablation_CHAIN")
     parser.add_argument("--workers", type=int, default=1)
@@ -168,11 +175,7 @@ def main() -> None:
     parser.add_argument("--validate-every", type=int, default=100, metavar="STEPS")
     options = parser.parse_args()
     chain = CHAINS[options.chain]
-    data: dict[SourceKind, Path] = {"synthetic": options.images}
-    if options.chain == "stem":
-        if options.tracks is None:
-            parser.error("the chain over a stem needs --tracks")
-        data["tracks"] = options.tracks
+    data: dict[SourceKind, Path] = {"synthetic": options.images, "tracks": options.tracks}
     output = options.output or Path("runs") / f"ablation_{options.chain}"
     recipes = {
         stage.recipe: at_scale(named_recipe(stage.recipe), options.share, options.batch_size)
@@ -187,7 +190,9 @@ def main() -> None:
         workers=options.workers,
         validate_every_steps=options.validate_every,
     )
-    table = Table("stage", "layers", "MLP", "steps", "held-out IoU", "score ROC AUC")
+    table = Table(
+        "stage", "layers", "MLP", "steps", "IoU, rendered", "IoU, real", "score ROC AUC, real"
+    )
     for stage in chain.stages:
         recipe = recipes[stage.recipe]
         held_out = open_validation(recipe, data, HELD_OUT_SAMPLES)
@@ -197,14 +202,16 @@ def main() -> None:
             str(recipe.student.depth),
             str(recipe.student.mlp_hidden),
             str(recipe.steps),
-            f"{measured[VALIDATION_PREFIX + chain.measured]:.3f}",
-            _shown(measured.get(VALIDATION_PREFIX + chain.measured.replace("iou", "score_auc"))),
+            *(
+                _shown(measured.get(VALIDATION_PREFIX + figure))
+                for figure in ("iou_synthetic", SHOWN, "score_auc_tracks")
+            ),
         )
     Console().print(table)
 
 
-def _shown(auc: float | None) -> str:
-    return "" if auc is None else f"{auc:.3f}"
+def _shown(figure: float | None) -> str:
+    return "" if figure is None else f"{figure:.3f}"
 
 
 if __name__ == "__main__":

@@ -74,12 +74,26 @@ def test_a_network_alone_is_trained_for_as_much_as_its_chain_costs() -> None:
     assert alone.steps * alone.student.depth == pytest.approx(cost, rel=0.01)
 
 
-def test_compared_stages_have_the_same_budget() -> None:
-    for stages in list(CHAINS["tiny"].comparisons.values())[:2]:
-        one, other = (named_recipe(name) for name in stages)
-        assert (one.steps, one.batch_size, one.seed) == (other.steps, other.batch_size, other.seed)
+@pytest.mark.parametrize(
+    ("one", "other"), [("tiny_alone", "tiny_sparse"), ("tiny_at_once", "tiny_prune")]
+)
+def test_compared_stages_have_the_same_budget(one: str, other: str) -> None:
+    budgets = {
+        (recipe.steps, recipe.batch_size, recipe.seed) for recipe in map(named_recipe, (one, other))
+    }
+    assert len(budgets) == 1
+
+
+def test_two_stages_have_the_budget_of_the_one_they_are_compared_with() -> None:
     direct, to_3, to_2 = map(named_recipe, ("tiny_direct", "tiny_to_3", "tiny_3_to_2"))
     assert direct.steps == to_3.steps + to_2.steps
+
+
+def test_without_a_teacher_a_stage_has_what_the_teacher_would_cost() -> None:
+    with_teacher, without = map(named_recipe, ("tiny_at_once", "tiny_no_teacher"))
+    teaching = named_recipe("tiny_sparse").student.depth / 3
+    cost = with_teacher.steps * (with_teacher.training_depth + teaching)
+    assert without.steps * without.training_depth == pytest.approx(cost, rel=0.01)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.05])
