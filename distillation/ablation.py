@@ -31,9 +31,13 @@ HELD_OUT_SAMPLES = 2048
 SHOWN = "iou_tracks"
 
 
+#: In the place of a stage: the checkpoint that the chain starts from.
+START = "start"
+
+
 @dataclass(frozen=True)
 class Stage:
-    """initial: a stage, or None for the checkpoint to start from; teacher: a stage, if any."""
+    """initial: a stage, START, or None for a stem alone. teacher: a stage, START, or None."""
 
     recipe: str
     initial: str | None
@@ -43,28 +47,27 @@ class Stage:
 @dataclass(frozen=True)
 class Chain:
     """stages: in the order of training. comparisons: by question, stages and their names in the
-    picture; from_stem: whether it takes only the stem of the checkpoint to start from.
+    picture.
     """
 
     stages: tuple[Stage, ...]
     comparisons: dict[str, dict[str, str]]
-    from_stem: bool
 
 
 CHAINS = {
     "tiny": Chain(
         (
-            Stage("tiny_teacher", None, None),
+            Stage("tiny_no_teacher", START, None),
+            Stage("tiny_at_once", START, START),
+            Stage("tiny_prune", START, START),
+            Stage("tiny_direct", START, START),
+            Stage("tiny_to_3", START, START),
+            Stage("tiny_3_to_2", "tiny_to_3", "tiny_to_3"),
+            Stage("tiny_mlp", "tiny_prune", START),
+            Stage("tiny_score", "tiny_mlp", None),
+            Stage("tiny_teacher", START, None),
             Stage("tiny_alone", "tiny_teacher", None),
             Stage("tiny_sparse", "tiny_teacher", "tiny_teacher"),
-            Stage("tiny_no_teacher", "tiny_sparse", None),
-            Stage("tiny_at_once", "tiny_sparse", "tiny_sparse"),
-            Stage("tiny_prune", "tiny_sparse", "tiny_sparse"),
-            Stage("tiny_direct", "tiny_sparse", "tiny_sparse"),
-            Stage("tiny_to_3", "tiny_sparse", "tiny_sparse"),
-            Stage("tiny_3_to_2", "tiny_to_3", "tiny_to_3"),
-            Stage("tiny_mlp", "tiny_prune", "tiny_sparse"),
-            Stage("tiny_score", "tiny_mlp", None),
         ),
         {
             "sparse student": {"tiny_alone": "trained alone", "tiny_sparse": "distilled"},
@@ -78,7 +81,6 @@ CHAINS = {
                 "tiny_3_to_2": "three layers, trained between",
             },
         },
-        from_stem=False,
     ),
     "stem": Chain(
         (
@@ -96,7 +98,6 @@ CHAINS = {
                 "stem_alone": "trained alone",
             }
         },
-        from_stem=True,
     ),
 }
 
@@ -129,17 +130,16 @@ def run_ablation(
     recipes: by name, one for each stage. start: a checkpoint, or what to take a stem's weights
     from.
     """
+    made = {stage.recipe: output / stage.recipe / CHECKPOINT for stage in chain.stages}
+    made[START] = start
     for stage in chain.stages:
-        recipe = recipes[stage.recipe]
-        first = stage.initial is None
-        initial = output / stage.initial / CHECKPOINT if stage.initial else start
         train(
-            recipe,
+            recipes[stage.recipe],
             data,
             output / stage.recipe,
-            initial=None if first and chain.from_stem else initial,
-            stem=start if first and chain.from_stem else None,
-            teacher=None if stage.teacher is None else output / stage.teacher / CHECKPOINT,
+            initial=None if stage.initial is None else made[stage.initial],
+            stem=start if stage.initial is None else None,
+            teacher=None if stage.teacher is None else made[stage.teacher],
             workers=workers,
             validate_every_steps=validate_every_steps,
         )

@@ -8,7 +8,7 @@ A name is FAMILY_STAGE, in the order in which the stages follow each other:
     nano -> nano_score
     stem -> stem_tune
     stem_12 -> stem_12_to_8 -> stem_8 -> stem_8_to_4 -> stem_4
-    tiny_teacher -> tiny_sparse -> tiny_prune -> tiny_mlp -> tiny_score
+    tiny_teacher -> tiny_sparse, and stem -> tiny_prune -> tiny_mlp -> tiny_score
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ _STEM = replace(
     jitter=Jitter(search_factor=3.0, size_sigma=0.3, centre=2.2),
 )
 _SCORE_ONLY = LossWeights(ciou=0.0, l1=0.0, score=1.0)
-#: Goes on from the blocks of the shipped network.
+#: Goes on from the shipped network.
 _TINY = replace(
     _STEM,
     name="tiny",
@@ -125,7 +125,7 @@ _TINY = replace(
     steps=TINY_STEPS,
     batch_size=64,
     learning_rate_backbone=2e-4,
-    learning_rate_head=1e-3,
+    learning_rate_head=2e-4,
     learning_rate_muon=5e-4,
     warmup_steps=20,
 )
@@ -241,8 +241,8 @@ def _tiny_recipes() -> list[Recipe]:
     """The chain, and what its links are compared with: the ablation in the docs."""
     spec2, spec3 = (replace(STEM_NANO, depth=depth) for depth in (2, 3))
     narrow2 = replace(spec2, mlp_hidden=STEM_NANO.mlp_hidden // 2)
-    # New heads and tokens take longer than the surgery that follows.
-    afresh = replace(_TINY, steps=2 * TINY_STEPS)
+    # New heads and tokens take longer than surgery.
+    afresh = replace(_TINY, steps=2 * TINY_STEPS, learning_rate_head=1e-3)
     kl = replace(_DENSE_HELP, teacher=5.0)
     kl_and_features = replace(kl, features=0.2)
     two_of_four = replace(

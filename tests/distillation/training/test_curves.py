@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distillation.ablation import CHAINS, Chain, at_scale
+from distillation.ablation import CHAINS, START, Chain, at_scale
 from distillation.recipes.named import named_recipe
 from distillation.training.curves import draw_comparison, draw_curves
 from edge_tracker.video.frames import read_image
@@ -53,7 +53,7 @@ def test_runs_are_drawn_side_by_side(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
 def test_stages_follow_those_that_they_start_from(chain: Chain) -> None:
-    done: set[str | None] = {None}
+    done: set[str | None] = {None, START}
     for stage in chain.stages:
         assert stage.initial in done
         assert stage.teacher in done
@@ -91,7 +91,7 @@ def test_two_stages_have_the_budget_of_the_one_they_are_compared_with() -> None:
 
 def test_without_a_teacher_a_stage_has_what_the_teacher_would_cost() -> None:
     with_teacher, without = map(named_recipe, ("tiny_at_once", "tiny_no_teacher"))
-    teaching = named_recipe("tiny_sparse").student.depth / 3
+    teaching = named_recipe("stem").student.depth / 3
     cost = with_teacher.steps * (with_teacher.training_depth + teaching)
     assert without.steps * without.training_depth == pytest.approx(cost, rel=0.01)
 
