@@ -153,8 +153,9 @@ def run_ablation(
 def measure(
     checkpoint: Path, recipe: Recipe, held_out: Mapping[SourceKind, Batch]
 ) -> dict[str, float]:
-    network = build_trained(replace(recipe, removed_blocks=()), checkpoint)
-    return validate_all(network, held_out, torch.device("cpu"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = build_trained(replace(recipe, removed_blocks=()), checkpoint).to(device)
+    return validate_all(network, held_out, device)
 
 
 def main() -> None:
@@ -193,10 +194,14 @@ def main() -> None:
     table = Table(
         "stage", "layers", "MLP", "steps", "IoU, rendered", "IoU, real", "score ROC AUC, real"
     )
+    held_out: dict[float, Mapping[SourceKind, Batch]] = {}
     for stage in chain.stages:
         recipe = recipes[stage.recipe]
-        held_out = open_validation(recipe, data, HELD_OUT_SAMPLES)
-        measured = measure(output / stage.recipe / CHECKPOINT, recipe, held_out)
+        # Of all that decides the samples, the stages of a chain differ in this alone.
+        absent = recipe.absent_fraction
+        if absent not in held_out:
+            held_out[absent] = open_validation(recipe, data, HELD_OUT_SAMPLES)
+        measured = measure(output / stage.recipe / CHECKPOINT, recipe, held_out[absent])
         table.add_row(
             stage.recipe,
             str(recipe.student.depth),

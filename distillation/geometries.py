@@ -81,9 +81,10 @@ def main() -> None:
             stem=options.stem,
             workers=options.workers,
         )
-        network = load_network(checkpoint)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        network = load_network(checkpoint).to(device)
         held_out = open_validation(recipe, data, HELD_OUT_SAMPLES)
-        measured = validate_all(network, held_out, torch.device("cpu"))
+        measured = validate_all(network, held_out, device)
         figures = ("iou_synthetic", "iou_tracks", "score_auc_tracks")
         table.add_row(
             name,

@@ -152,7 +152,7 @@ def train(
                 line |= {"step": step, "learning_rate_factor": factor}
                 line |= {"samples_per_s": LOG_EVERY_STEPS * recipe.batch_size / seconds}
                 if held_out is not None and step % validate_every_steps == 0:
-                    line |= validate_all(objective.network, held_out, device)
+                    line |= validate_all(objective.network, held_out, device, recipe.removed_blocks)
                 with (output / LOG).open("a") as log:
                     log.write(json.dumps(line) + "\n")
                 sums, since = {}, time.perf_counter()

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from distillation.data.batches import Batch, Batches
 from distillation.data.opening import open_kind
-from distillation.networks.forward import normalise_batch, run_network
+from distillation.networks.forward import draw_branch_gains, normalise_batch, run_network
 from distillation.networks.mixvit_teacher import MixViT
 from distillation.recipes.recipe import OWN_SOURCES, Recipe, RecipeError, SourceKind
 from distillation.training import losses
@@ -41,31 +41,45 @@ def open_validation(
 
 
 def validate_all(
-    network: MixFormerV2 | MixViT, batches: Mapping[SourceKind, Batch], device: torch.device
+    network: MixFormerV2 | MixViT,
+    batches: Mapping[SourceKind, Batch],
+    device: torch.device,
+    removed_blocks: tuple[int, ...] = (),
 ) -> dict[str, float]:
     """`validate` for each source; where there are several, with the source's name behind."""
     found: dict[str, float] = {}
     for kind, batch in batches.items():
         suffix = f"_{kind}" if len(batches) > 1 else ""
-        measured = validate(network, batch, device)
+        measured = validate(network, batch, device, removed_blocks)
         found |= {name + suffix: value for name, value in measured.items()}
     return found
 
 
 @torch.no_grad()
-def validate(network: MixFormerV2 | MixViT, batch: Batch, device: torch.device) -> dict[str, float]:
+def validate(
+    network: MixFormerV2 | MixViT,
+    batch: Batch,
+    device: torch.device,
+    removed_blocks: tuple[int, ...] = (),
+) -> dict[str, float]:
     """-> mean IoU over the samples with a target, and how well the score tells them from the
-    others.
+    others. Of the network that is left without those blocks, however far they have faded.
     """
     was_training = network.training
     network.eval()
     ious, scores = [], []
     for start in range(0, len(batch.present), CHUNK):
         part = slice(start, start + CHUNK)
+        search = batch.search[part].to(device)
+        gains = None
+        if removed_blocks:
+            drawn = draw_branch_gains(network.spec.depth, len(search), 0.0, removed_blocks, 0.0)
+            gains = [(attention.to(device), mlp.to(device)) for attention, mlp in drawn]
         output = run_network(
             network,
             normalise_batch(batch.templates[part].to(device)),
-            normalise_batch(batch.search[part].to(device)),
+            normalise_batch(search),
+            gains,
         )
         edges = losses.expected_edges(output.edge_logits).cpu()
         ious.append(losses.iou(edges, batch.edges[part]))

@@ -22,6 +22,7 @@ import torch
 
 from distillation.networks.building import build_trained
 from distillation.networks.mixvit_teacher import MixViT
+from distillation.networks.surgery import without_blocks
 from distillation.recipes.recipe import (
     LossWeights,
     Recipe,
@@ -32,6 +33,7 @@ from distillation.recipes.recipe import (
 )
 from distillation.training.run_folder import load_run
 from distillation.training.train import train, until_signalled
+from distillation.training.validation import open_validation, validate_all
 from edge_tracker.errors import CheckpointError, DatasetError
 from mixformerv2.checkpoint import load_network, read_checkpoint
 from tests.helpers.lively_networks import lively_network
@@ -126,6 +128,17 @@ def test_blocks_that_faded_out_are_not_in_the_checkpoint(images: Path, tmp_path:
     near = (end[f"backbone.blocks.0.{name}"] - start[f"backbone.blocks.1.{name}"]).abs().max()
     far = (end[f"backbone.blocks.0.{name}"] - start[f"backbone.blocks.0.{name}"]).abs().max()
     assert 0 < near < 0.01 < far
+
+
+def test_blocks_that_fade_out_do_not_count_where_the_network_is_measured(
+    images: Path, tmp_path: Path
+) -> None:
+    deep = lively_network(replace(SPEC, depth=4))
+    held_out = open_validation(RECIPE, {"synthetic": images}, 8)
+    cpu = torch.device("cpu")
+    left = validate_all(without_blocks(deep, (0, 2)), held_out, cpu)
+    assert validate_all(deep, held_out, cpu, (0, 2)) == pytest.approx(left, abs=1e-5)
+    assert validate_all(deep, held_out, cpu) != pytest.approx(left, abs=1e-3)
 
 
 def test_the_chain_from_a_corner_teacher_to_a_score_head(images: Path, tmp_path: Path) -> None:
