@@ -28,8 +28,10 @@ SHORT = replace(LITE0, stages=(*LITE0.stages[:4], replace(LITE0.stages[4], block
 
 
 def variants(steps: int, batch_size: int) -> dict[str, Recipe]:
-    """Recipes by what is different from `stem`; all see equally many samples."""
-    short_run = replace(STEM, steps=steps, batch_size=batch_size, warmup_steps=steps // 10)
+    """Recipes by what is different from `stem`; all see equally many samples, each four times."""
+    short_run = replace(
+        STEM, sample_uses=4, steps=steps, batch_size=batch_size, warmup_steps=steps // 10
+    )
 
     def student(**changes: object) -> Recipe:
         return replace(short_run, student=replace(STEM_NANO, **changes))  # type: ignore[arg-type]

@@ -122,6 +122,7 @@ def train(
     )
     last_step = recipe.steps if stop_at_step is None else min(recipe.steps, stop_at_step)
     sums: dict[str, Tensor] = {}
+    summed = 0
     since = time.perf_counter()
     loader = batch_loader(batches, step, last_step, workers, pinned=device.type == "cuda")
     with until_signalled() as signalled:
@@ -142,20 +143,19 @@ def train(
                 optimizer.step()
             step += 1
 
+            summed += 1  # fewer than a line's steps after a resumed one
             for name, value in {**losses, "loss": loss}.items():
                 sums[name] = sums.get(name, 0.0) + value.detach()
             if rank == 0 and step % LOG_EVERY_STEPS == 0:
                 seconds = time.perf_counter() - since
-                line: dict[str, Any] = {
-                    name: total.item() / LOG_EVERY_STEPS for name, total in sums.items()
-                }
+                line: dict[str, Any] = {name: total.item() / summed for name, total in sums.items()}
                 line |= {"step": step, "learning_rate_factor": factor}
-                line |= {"samples_per_s": LOG_EVERY_STEPS * recipe.batch_size / seconds}
+                line |= {"samples_per_s": summed * recipe.batch_size / seconds}
                 if held_out is not None and step % validate_every_steps == 0:
                     line |= validate_all(objective.network, held_out, device, recipe.removed_blocks)
                 with (output / LOG).open("a") as log:
                     log.write(json.dumps(line) + "\n")
-                sums, since = {}, time.perf_counter()
+                sums, summed, since = {}, 0, time.perf_counter()
             stop = step == last_step or any_process(signalled(), device)
             if rank == 0 and (stop or step % save_every_steps == 0):
                 save_run(output, recipe, objective, optimizers, step)

@@ -114,6 +114,19 @@ def test_a_run_leaves_an_official_checkpoint_a_log_and_a_picture(
     assert picture.std() > 10
 
 
+def test_a_resumed_runs_first_line_is_the_mean_of_the_steps_since(
+    images: Path, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, steps=20)
+
+    def loss_logged(folder: str, *stops: int) -> float:
+        for stop in stops:
+            train(recipe, {"synthetic": images}, tmp_path / folder, workers=0, stop_at_step=stop)
+        return float(json.loads((tmp_path / folder / "log.jsonl").read_text())["loss"])
+
+    assert loss_logged("resumed", 10, 20) == pytest.approx(loss_logged("whole", 20), rel=0.2)
+
+
 def test_blocks_that_faded_out_are_not_in_the_checkpoint(images: Path, tmp_path: Path) -> None:
     deep = replace(SPEC, depth=4)
     teacher = save(lively_network(deep), tmp_path / "deep.pth.tar")
