@@ -80,7 +80,8 @@ def quantise_openvino(
         model = read_onnx(onnx_folder / f"{graph}.onnx")
         present = {operation.get_friendly_name() for operation in model.get_ops()}
         ignored = [n for name in kept if (n := name + _OPENVINO_SUFFIX) in present]
-        models[graph] = _quantise(model, feeds, graph, nncf.IgnoredScope(names=ignored))
+        scope = nncf.IgnoredScope(names=ignored)
+        models[graph] = _quantise(model, feeds, graph, scope, nncf.OverflowFix.ENABLE)
     save_models(models, folder, "int8", metadata)
 
 
