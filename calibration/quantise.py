@@ -81,6 +81,7 @@ def quantise_openvino(
         present = {operation.get_friendly_name() for operation in model.get_ops()}
         ignored = [n for name in kept if (n := name + _OPENVINO_SUFFIX) in present]
         scope = nncf.IgnoredScope(names=ignored)
+        # With the whole range of weights, products saturate on a CPU without VNNI.
         models[graph] = _quantise(model, feeds, graph, scope, nncf.OverflowFix.ENABLE)
     save_models(models, folder, "int8", metadata)
 

@@ -27,6 +27,7 @@ from calibration.samples import CalibrationSamples
 from converters.draft import Draft
 from converters.progress import Progress
 from converters.tensorrt.quantisers import refuse_unsigned_quantisers
+from edge_tracker.backends.openvino import openvino_core
 from edge_tracker.backends.parity import edge_kl
 from edge_tracker.bundle.contract import GRAPHS
 from edge_tracker.bundle.goldens import Golden, load_golden
@@ -386,6 +387,22 @@ def test_the_same_samples_give_the_same_files(
     assert len(files) == 7  # OpenVINO's weights have a name for each graph
     for file in files:
         assert (tmp_path / file).read_bytes() == (int8_bundle.path / file).read_bytes(), file
+
+
+def test_weights_for_openvino_keep_to_half_the_range(int8_bundle: Bundle) -> None:
+    """Two products are added in 16 bits on a CPU without VNNI: with the whole range they do not
+    fit.
+    """
+    for graph in ("template", "search"):
+        model = openvino_core().read_model(int8_bundle.path / f"openvino/int8/{graph}.xml")
+        weights = [
+            operation.data
+            for operation in model.get_ops()
+            if operation.get_type_name() == "Constant"
+            and operation.get_element_type().get_type_name() == "i8"
+        ]
+        assert len(weights) > 4
+        assert 60 <= max(int(np.abs(w.astype(int)).max()) for w in weights) <= 64
 
 
 # Layers that stay in floating point.
