@@ -9,14 +9,25 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
+import openvino as ov
 import pytest
+from openvino import opset13 as ops
 
-from benchmarks import cached_search, camera_pace, core_distance, int8, several_targets, wear
+from benchmarks import (
+    cached_search,
+    camera_pace,
+    core_distance,
+    int8,
+    search_graph,
+    several_targets,
+    wear,
+)
 from benchmarks.core_distance import Second, compile_ping_pong, summary_lines
 from benchmarks.interleaved import median_difference, median_ratio, time_in_turn
 from edge_tracker.bundle.opening import Bundle
 from mixformerv2.geometries import GEOMETRIES
-from tests.helpers.lively_networks import TINY
+from tests.helpers.lively_networks import TINY, lively_network
 
 
 def test_subjects_take_turns_and_warm_up_is_not_counted() -> None:
@@ -48,6 +59,43 @@ def test_cached_search_prints_its_ratio(capsys: pytest.CaptureFixture[str]) -> N
     printed = capsys.readouterr().out
     assert "whole / search" in printed
     assert "update() - search" in printed
+
+
+@pytest.mark.usefixtures("tiny_nano")
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_search_graph_prints_its_forms_beside_the_limit(
+    precision: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("nncf", reason="quantising needs nncf")
+    search_graph.main(["--geometry", "nano", "--rounds", "3", "--precision", precision])
+    printed = capsys.readouterr().out
+    for form in ("as converted", "in f16", "patches as rows", "limit", "by kind of operation"):
+        assert form in printed
+    assert ("products in float" in printed) == (precision == "int8")
+
+
+def test_patches_as_rows_are_the_same_network(tmp_path: Path) -> None:
+    pytest.importorskip("nncf", reason="quantising needs nncf")
+    bundle = int8.make_bundle(lively_network(TINY), tmp_path)
+    forms = search_graph.variants(bundle, "fp32")
+    found = []
+    for form in (search_graph.AS_CONVERTED, "patches as rows of a product on uint8"):
+        infer = search_graph.request(forms[form], bundle, {"INFERENCE_PRECISION_HINT": "f32"})
+        infer.infer()
+        found.append(infer.get_tensor("edge_probs").data.copy())
+    np.testing.assert_allclose(found[1], found[0], atol=1e-5)
+
+
+def test_multiplications_are_counted_by_hand() -> None:
+    rows = ops.parameter([1, 5, 8], np.float32)
+    product = ops.matmul(rows, ops.constant(np.ones((3, 8), np.float32)), False, True)
+    image = ops.parameter([1, 2, 6, 6], np.float32)
+    kernel = ops.constant(np.ones((4, 2, 3, 3), np.float32))
+    convolved = ops.convolution(image, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
+    model = ov.Model([product, convolved], [rows, image])
+    for port, name in zip(model.inputs, ("rows", "image"), strict=True):
+        port.set_names({name})
+    assert search_graph.multiplications(model) == 5 * 8 * 3 + 4 * 16 * 2 * 9
 
 
 @pytest.mark.usefixtures("tiny_nano")
