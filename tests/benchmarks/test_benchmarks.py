@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from benchmarks import (
     cached_search,
     camera_pace,
     core_distance,
+    cpp_program,
     int8,
     search_graph,
     several_targets,
@@ -215,3 +217,23 @@ def test_wear_names_what_is_not_as_it_should_be(
     assert "eight threads: 8 ended, boxes equal" in capsys.readouterr().out
     assert wear.main([str(nano_bundle.path), "--only", "full"]) == 1
     assert "not as it should be: full" in capsys.readouterr().out
+
+
+def test_a_program_is_timed_beside_python(
+    nano_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "track"
+    program.write_text('#!/bin/sh\necho "$@" >"$0.arguments"\necho "median 2.5 ms" >&2\n')
+    program.chmod(0o755)
+    arguments = [str(program), str(nano_bundle.path), "--rounds", "2", "--frames", "4"]
+    cpp_program.main(arguments)
+    printed = capsys.readouterr().out
+    assert re.search(r"C\+\+ +2\.50 ms", printed)
+    assert "Python / C++" in printed
+    bundle, frames, *box, threads = (tmp_path / "track.arguments").read_text().split()
+    assert (bundle, frames[-8:], len(box), threads) == (str(nano_bundle.path), "%06d.png", 4, "1")
+
+
+def test_a_program_that_states_no_median_is_named(nano_bundle: Bundle) -> None:
+    with pytest.raises(SystemExit, match="true states no median"):
+        cpp_program.main([str(shutil.which("true")), str(nano_bundle.path), "--frames", "2"])
