@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for _ in range(options.rounds):
             times_ms["C++"].append(of_program(options.program, bundle, name, clip, options.threads))
             times_ms["Python"].append(of_python(bundle, clip, options.threads))
-    print(f"update(), {options.threads} threads, medians of {options.rounds} runs in turn")
+    print(f"update(), threads: {options.threads}, medians of {options.rounds} runs in turn")
     for name, medians in times_ms.items():
         print(f"  {name:16}{statistics.median(medians):8.2f} ms")
     print(f"  Python / C++    {median_ratio(times_ms['Python'], times_ms['C++']):8.2f}")

@@ -11,8 +11,6 @@ not among them. Errors are against fp32; times of the search graph are in turn w
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +24,14 @@ from nncf import AdvancedQuantizationParameters, AdvancedSmoothQuantParameters, 
 
 from benchmarks.interleaved import median_ratio, time_in_turn
 from calibration.footage import find_sources
-from calibration.quantise import HEADS, Feeds, chosen_layers, layer_names
+from calibration.quantise import (
+    HEADS,
+    OPENVINO_RANGE,
+    Feeds,
+    chosen_layers,
+    layer_names,
+    quantise_graph,
+)
 from calibration.samples import CalibrationSamples, load_samples
 from converters.to_openvino import read_onnx
 from edge_tracker import open_bundle
@@ -52,16 +57,21 @@ def main() -> None:
     onnx_folder = open_bundle(arguments.bundle).path / "onnx" / "fp32"
     samples, crops = load_samples(arguments.samples), load_samples(arguments.held_back)
     float_heads = chosen_layers(layer_names(onnx_folder), HEADS)
-    heads = {"ignored_scope": scope(float_heads)}
+    heads = {"ignored": scope(float_heads)}
     no_smoothing = AdvancedQuantizationParameters(
-        smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=-1, convolution=-1)
+        overflow_fix=OPENVINO_RANGE,
+        smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=-1, convolution=-1),
     )
     variants: dict[str, tuple[CalibrationSamples, Mapping[str, Any]]] = {
         "as convert does it": (samples, heads),
-        "heads in int8 too": (samples, {}),
+        "weights of the whole range": (
+            samples,
+            {**heads, "overflow_fix": nncf.OverflowFix.DISABLE},
+        ),
+        "heads in int8 too": (samples, {"ignored": IgnoredScope()}),
         "attention's products in float": (
             samples,
-            {"ignored_scope": scope(float_heads, types=["ScaledDotProductAttention"])},
+            {"ignored": scope(float_heads, types=["ScaledDotProductAttention"])},
         ),
         "zero points for activations (MIXED)": (
             samples,
@@ -124,17 +134,10 @@ def quantised(
     onnx_folder: Path, samples: CalibrationSamples, settings: Mapping[str, Any]
 ) -> dict[str, ov.Model]:
     feeds = Feeds(onnx_folder, samples)
-    models = {}
-    for graph in GRAPHS:
-        with contextlib.redirect_stdout(io.StringIO()):
-            models[graph] = nncf.quantize(
-                read_onnx(onnx_folder / f"{graph}.onnx"),
-                nncf.Dataset(range(len(samples)), getattr(feeds, graph)),
-                subset_size=len(samples),
-                model_type=nncf.ModelType.TRANSFORMER,
-                **{"preset": nncf.QuantizationPreset.PERFORMANCE, **settings},
-            )
-    return models
+    return {
+        graph: quantise_graph(read_onnx(onnx_folder / f"{graph}.onnx"), feeds, graph, **settings)
+        for graph in GRAPHS
+    }
 
 
 def compiled(

@@ -1,5 +1,4 @@
-"""Where the search graph's time goes in OpenVINO, how far it is from what the cores can do, and
-what other forms of the graph would save.
+"""Where the search graph's time goes in OpenVINO, beside what the cores can do and other forms.
 
 Weights are random. The limit is the graph's multiplications at the rate of one large product of the
 same type, on the same threads. Variants are timed in turn with the graph as `convert` leaves it.
@@ -27,7 +26,7 @@ from openvino import opset13 as ops
 
 from benchmarks.int8 import make_bundle
 from benchmarks.interleaved import median_ratio, time_in_turn
-from calibration.quantise import HEADS, Feeds, chosen_layers, layer_names
+from calibration.quantise import HEADS, Feeds, chosen_layers, layer_names, quantise_graph, quietly
 from calibration.samples import CalibrationSamples
 from converters.to_openvino import read_onnx
 from edge_tracker import Bundle
@@ -67,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         counted = request(models[AS_CONVERTED], bundle, {**config, "PERF_COUNT": True})
     print(
         f"{options.geometry}, random weights, {options.precision} in {options.compute}, OpenVINO "
-        f"{ov.__version__.split('-')[0]}, {options.threads} threads, medians of {options.rounds}"
+        f"{ov.__version__.split('-')[0]}, threads: {options.threads}, medians of {options.rounds}"
     )
     print_variants(times_ms, 2 * multiplications(models[AS_CONVERTED]) / operations)
     print_profile(counted, options.rounds)
@@ -97,16 +96,9 @@ def variants(bundle: Bundle, precision: str) -> dict[str, ov.Model]:
 def quantised(model: ov.Model, bundle: Bundle, in_float: Sequence[str]) -> ov.Model:
     """As `convert` quantises, but for operations of these types."""
     onnx_folder = bundle.path / "onnx" / "fp32"
-    samples = feeds(bundle)
     heads = [f"{name}/WithoutBiases" for name in chosen_layers(layer_names(onnx_folder), HEADS)]
-    return nncf.quantize(
-        model,
-        nncf.Dataset(range(len(samples.samples)), samples.search),
-        subset_size=len(samples.samples),
-        preset=nncf.QuantizationPreset.PERFORMANCE,
-        model_type=nncf.ModelType.TRANSFORMER,
-        ignored_scope=nncf.IgnoredScope(names=heads, types=list(in_float), validate=False),
-    )
+    ignored = nncf.IgnoredScope(names=heads, types=list(in_float), validate=False)
+    return quantise_graph(model, feeds(bundle), "search", ignored)
 
 
 def feeds(bundle: Bundle) -> Feeds:
@@ -175,7 +167,8 @@ def large_product(precision: str, config: Mapping[str, Any]) -> tuple[ov.InferRe
     rows.output(0).set_names({"rows"})
     samples = [random.standard_normal((side, side), np.float32)]
     if precision == "int8":
-        model = nncf.quantize(model, nncf.Dataset(samples), subset_size=1)
+        with quietly():
+            model = nncf.quantize(model, nncf.Dataset(samples), subset_size=1)
     infer = openvino_core().compile_model(model, "CPU", dict(config)).create_infer_request()
     infer.get_tensor("rows").data[...] = samples[0]
     return infer, 2.0 * side**3

@@ -31,6 +31,8 @@ from edge_tracker.errors import CalibrationError
 
 #: Scales of quantisers may be float16 from here on.
 INT8_OPSET = 19
+#: Of weights, for OpenVINO: half. With the whole range, products saturate on a CPU without VNNI.
+OPENVINO_RANGE = nncf.OverflowFix.ENABLE
 #: Four tokens go through the heads: in int8 they would save nothing, and they cost most.
 HEADS = ("box_head", "score_head")
 #: How OpenVINO names the product in a layer that ONNX gives a bias.
@@ -80,9 +82,7 @@ def quantise_openvino(
         model = read_onnx(onnx_folder / f"{graph}.onnx")
         present = {operation.get_friendly_name() for operation in model.get_ops()}
         ignored = [n for name in kept if (n := name + _OPENVINO_SUFFIX) in present]
-        scope = nncf.IgnoredScope(names=ignored)
-        # With the whole range of weights, products saturate on a CPU without VNNI.
-        models[graph] = _quantise(model, feeds, graph, scope, nncf.OverflowFix.ENABLE)
+        models[graph] = quantise_graph(model, feeds, graph, nncf.IgnoredScope(names=ignored))
     save_models(models, folder, "int8", metadata)
 
 
@@ -99,29 +99,36 @@ def quantise_onnx(onnx_folder: Path, samples: CalibrationSamples, keep_fp: Seque
         scope = nncf.IgnoredScope(
             names=[name for name in kept if name in present], types=["MatMul", "Conv"]
         )
-        quantised[graph] = _quantise(model, feeds, graph, scope, nncf.OverflowFix.DISABLE)
+        quantised[graph] = quantise_graph(model, feeds, graph, scope, nncf.OverflowFix.DISABLE)
         _make_signed(quantised[graph])
     return quantised
 
 
-def _quantise(
+def quantise_graph(
     model: Any,
     feeds: Feeds,
     graph: str,
     ignored: nncf.IgnoredScope,
-    overflow_fix: nncf.OverflowFix | None = None,
+    overflow_fix: nncf.OverflowFix = OPENVINO_RANGE,
+    **settings: Any,
 ) -> Any:
-    """A quantised copy of an OpenVINO or ONNX model. overflow_fix: None for NNCF's own choice."""
+    """A quantised copy of an OpenVINO or ONNX model. settings: what else `nncf.quantize` takes, in
+    place of what is chosen here.
+    """
     count = len(feeds.samples)
-    with _quietly():
+    advanced = nncf.AdvancedQuantizationParameters(overflow_fix=overflow_fix)
+    chosen: dict[str, Any] = {
+        "preset": nncf.QuantizationPreset.PERFORMANCE,
+        "model_type": nncf.ModelType.TRANSFORMER,
+        "advanced_parameters": advanced,
+    }
+    with quietly():
         return nncf.quantize(
             model,
             nncf.Dataset(range(count), getattr(feeds, graph)),
             subset_size=count,
-            preset=nncf.QuantizationPreset.PERFORMANCE,
-            model_type=nncf.ModelType.TRANSFORMER,
             ignored_scope=ignored,
-            advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=overflow_fix),
+            **{**chosen, **settings},
         )
 
 
@@ -219,7 +226,7 @@ def _keep_probabilities(half: onnx.ModelProto) -> None:
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """NNCF draws progress bars of its own and tells each node that it leaves out."""
     logger = logging.getLogger("nncf")
     level = logger.level

@@ -11,31 +11,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from distillation.exit_status import exit_status
 from distillation.recipes.named import read_recipe, recipe_names
 from distillation.recipes.recipe import RecipeError
-from edge_tracker.errors import EdgeTrackerError
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    console = Console(stderr=True, highlight=False)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    try:
-        if options.recipe == "evaluate":
-            _evaluate(options)
-        else:
-            _train(options, console)
-    except KeyboardInterrupt as interrupt:
-        console.print(f"{interrupt}; the same command goes on from there", markup=False)
-        return 130
-    except (EdgeTrackerError, RecipeError, ValueError, OSError) as error:
-        console.print(f"error: {error}", markup=False, soft_wrap=True)
-        return 1
-    return 0
+    return exit_status(lambda: (_evaluate if options.recipe == "evaluate" else _train)(options))
 
 
-def _train(options: argparse.Namespace, console: Console) -> None:
+def _train(options: argparse.Namespace) -> None:
     from distillation.training.train import train
 
     changes = {"steps": options.steps, "seed": options.seed}
@@ -56,7 +44,7 @@ def _train(options: argparse.Namespace, console: Console) -> None:
         save_every_steps=options.save_every,
         validate_every_steps=options.validate_every,
     )
-    console.print(f"wrote {checkpoint}", markup=False)
+    Console(stderr=True, highlight=False).print(f"wrote {checkpoint}", markup=False)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from distillation.data.batches import Batch
+from distillation.exit_status import exit_status
 from distillation.networks.building import build_trained
 from distillation.recipes.named import named_recipe
 from distillation.recipes.recipe import Recipe, SourceKind
@@ -25,8 +27,8 @@ from distillation.training.curves import VALIDATION_PREFIX, draw_comparison
 from distillation.training.run_folder import CHECKPOINT, LOG
 from distillation.training.train import train
 from distillation.training.validation import open_validation, validate_all
+from edge_tracker.cli.arguments import positive_float, positive_int
 
-HELD_OUT_SAMPLES = 2048
 #: Of the figures of validation: over real tracks.
 SHOWN = "iou_tracks"
 
@@ -167,13 +169,13 @@ def main() -> None:
         "--start",
         type=Path,
         required=True,
-        help="checkpoint of the shipped geometry; for the chain over a stem, of the stem",
+        help="checkpoint of the shipped geometry; for the chain `stem`, of the stem",
     )
     parser.add_argument("-o", "--output", type=Path, help="default: runs/ablation_CHAIN")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--share", type=float, default=1.0, help="of each recipe's steps")
-    parser.add_argument("--batch-size", type=int, help="instead of the recipes'")
-    parser.add_argument("--validate-every", type=int, default=100, metavar="STEPS")
+    parser.add_argument("--share", type=positive_float, default=1.0, help="of each recipe's steps")
+    parser.add_argument("--batch-size", type=positive_int, help="instead of the recipes'")
+    parser.add_argument("--validate-every", type=positive_int, default=40, metavar="STEPS")
     options = parser.parse_args()
     chain = CHAINS[options.chain]
     data: dict[SourceKind, Path] = {"synthetic": options.images, "tracks": options.tracks}
@@ -200,7 +202,7 @@ def main() -> None:
         # Of all that decides the samples, the stages of a chain differ in this alone.
         absent = recipe.absent_fraction
         if absent not in held_out:
-            held_out[absent] = open_validation(recipe, data, HELD_OUT_SAMPLES)
+            held_out[absent] = open_validation(recipe, data)
         measured = measure(output / stage.recipe / CHECKPOINT, recipe, held_out[absent])
         table.add_row(
             stage.recipe,
@@ -220,4 +222,4 @@ def _shown(figure: float | None) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

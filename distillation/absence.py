@@ -9,6 +9,7 @@ has edges), so figures on it are to be told apart.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import cv2
 import numpy as np
 from rich.console import Console
 
+from distillation.exit_status import exit_status
 from edge_tracker.errors import DatasetError
 from edge_tracker.measure.evaluation.ground_truth import AnnotatedSequence, Boxes, read_sequence
 from edge_tracker.measure.evaluation.layouts import find_sequences
@@ -248,4 +250,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +35,7 @@ from distillation.absence import (
     real,
 )
 from distillation.data.tracks import DecodedFrames, Track, read_tracks
+from distillation.exit_status import exit_status
 from edge_tracker.bundle.manifest import parse_presence, presence_content
 from edge_tracker.errors import DatasetError
 from edge_tracker.files.atomic_file import replacing
@@ -244,4 +246,4 @@ def _fitted(frames: Frames, members: NDArray[np.bool_]) -> Pipeline:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

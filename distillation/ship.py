@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from safetensors.torch import save_file
 
+from distillation.exit_status import exit_status
 from distillation.training.run_folder import tracking_search_factor
 from edge_tracker.files.atomic_file import replacing
 from edge_tracker.files.outputs import refuse_overlap
@@ -39,4 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

@@ -43,7 +43,7 @@ RENUMBERED_8 = ((1, 2), (3, 5), (5, 8), (7, 11))
 PRUNED_TO_4 = ((1, 1), (3, 3), (5, 5), (7, 7))
 RENUMBERED_4 = ((0, 1), (1, 3), (2, 5), (3, 7))
 
-#: Steps of a tiny stage, minutes on two CPU cores; those whose heads start anew, and the one
+#: Steps of a tiny stage, half an hour on two CPU cores; those whose heads start anew, and the one
 #: compared with two stages, have twice.
 TINY_STEPS = 120
 

@@ -78,11 +78,17 @@ def train(
     a log of JSON lines, and a picture of the curves.
 
     Raises RecipeError, DatasetError or CheckpointError, or ValueError where `output` is, contains
-    or lies inside what is read, before anything is trained or written.
+    or lies inside what is read, or where validation does not fall on a line of the log, before
+    anything is trained or written.
 
     So many parameters because each is an option of `python -m distillation`. Long because the loop
     reads from top to bottom as it runs.
     """
+    if validate_every_steps % LOG_EVERY_STEPS:
+        raise ValueError(
+            f"validate_every_steps is {validate_every_steps}: give a multiple of "
+            f"{LOG_EVERY_STEPS}, as the log has a line for so many steps"
+        )
     refuse_overlap(output, [*data.values(), initial, stem, teacher, convolutional_teacher])
     rank, world = join_processes()
     device = torch.device("cpu")

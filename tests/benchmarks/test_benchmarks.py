@@ -27,6 +27,8 @@ from benchmarks import (
 )
 from benchmarks.core_distance import Second, compile_ping_pong, summary_lines
 from benchmarks.interleaved import median_difference, median_ratio, time_in_turn
+from converters.to_openvino import read_onnx
+from edge_tracker.backends.openvino import openvino_core
 from edge_tracker.bundle.opening import Bundle
 from mixformerv2.geometries import GEOMETRIES
 from tests.helpers.lively_networks import TINY, lively_network
@@ -63,29 +65,45 @@ def test_cached_search_prints_its_ratio(capsys: pytest.CaptureFixture[str]) -> N
     assert "update() - search" in printed
 
 
+@pytest.fixture(scope="module")
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    pytest.importorskip("nncf", reason="quantising needs nncf")
+    return int8.make_bundle(lively_network(TINY), tmp_path_factory.mktemp("quantised"))
+
+
 @pytest.mark.usefixtures("tiny_nano")
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_search_graph_prints_its_forms_beside_the_limit(
-    precision: str, capsys: pytest.CaptureFixture[str]
+    quantised: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("nncf", reason="quantising needs nncf")
-    search_graph.main(["--geometry", "nano", "--rounds", "3", "--precision", precision])
+    monkeypatch.setattr(search_graph, "make_bundle", lambda *_: quantised)
+    search_graph.main(["--geometry", "nano", "--rounds", "3"])
     printed = capsys.readouterr().out
-    for form in ("as converted", "in f16", "patches as rows", "limit", "by kind of operation"):
-        assert form in printed
-    assert ("products in float" in printed) == (precision == "int8")
+    for row in ("converted", "in f16", "in float", "patches as rows", "limit", "by kind of"):
+        assert row in printed
 
 
-def test_patches_as_rows_are_the_same_network(tmp_path: Path) -> None:
-    pytest.importorskip("nncf", reason="quantising needs nncf")
-    bundle = int8.make_bundle(lively_network(TINY), tmp_path)
-    forms = search_graph.variants(bundle, "fp32")
+def test_patches_as_rows_are_the_same_network(quantised: Bundle) -> None:
+    forms = search_graph.variants(quantised, "fp32")
     found = []
     for form in (search_graph.AS_CONVERTED, "patches as rows of a product on uint8"):
-        infer = search_graph.request(forms[form], bundle, {"INFERENCE_PRECISION_HINT": "f32"})
+        infer = search_graph.request(forms[form], quantised, {"INFERENCE_PRECISION_HINT": "f32"})
         infer.infer()
         found.append(infer.get_tensor("edge_probs").data.copy())
     np.testing.assert_allclose(found[1], found[0], atol=1e-5)
+
+
+def test_int8_forms_are_quantised_as_convert_does(quantised: Bundle) -> None:
+    converted = openvino_core().read_model(quantised.path / "openvino/int8/search.xml")
+    graph = read_onnx(quantised.path / "onnx/fp32/search.onnx")
+    form = search_graph.quantised(graph, quantised, in_float=[])
+    assert int8_weights(form) == int8_weights(converted)
+
+
+def int8_weights(model: ov.Model) -> list[tuple[tuple[int, ...], int]]:
+    """Their shapes, and the largest of each."""
+    constants = (op for op in model.get_ops() if op.get_type_name() == "Constant")
+    weights = [op.data for op in constants if op.get_element_type() == ov.Type.i8]
+    return sorted((w.shape, int(np.abs(w.astype(int)).max())) for w in weights)
 
 
 def test_multiplications_are_counted_by_hand() -> None:

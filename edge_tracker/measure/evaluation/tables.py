@@ -135,7 +135,7 @@ def conditions(evaluation: Evaluation) -> str:
         f"{len(evaluation.sequences)} of {len(evaluation.sequences) + len(failed)} sequences, "
         f"layout {evaluation.layout}",
         f"{_frames_after_first(evaluation)} frames after the first ones",
-        f"{cpu.model}, {cpu.usable_cores} cores, {evaluation.num_threads or 'all'} threads",
+        f"{cpu.model}, cores: {cpu.usable_cores}, threads: {evaluation.num_threads or 'all'}",
         f"edge-tracker {__version__}",
     ]
     if evaluation.camera_fps is not None:

@@ -290,6 +290,12 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_validation_falls_on_lines_of_the_log(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="validate_every_steps is 30: give a multiple of 20"):
+        train(RECIPE, {"synthetic": images}, tmp_path / "run", validate_every_steps=30)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     broken = tmp_path / "broken.pth.tar"
     broken.write_bytes(b"nothing of the kind")
