@@ -22,12 +22,11 @@ from distillation.data.batches import Batch
 from distillation.exit_status import exit_status
 from distillation.networks.building import build_trained
 from distillation.recipes.named import named_recipe
-from distillation.recipes.recipe import Recipe, SourceKind
+from distillation.recipes.recipe import Recipe, RecipeError, SourceKind
 from distillation.training.curves import VALIDATION_PREFIX, draw_comparison
 from distillation.training.run_folder import CHECKPOINT, LOG
 from distillation.training.train import train
 from distillation.training.validation import open_validation, validate_all
-from edge_tracker.cli.arguments import positive_float, positive_int
 
 #: Of the figures of validation: over real tracks.
 SHOWN = "iou_tracks"
@@ -105,10 +104,15 @@ CHAINS = {
 
 
 def at_scale(recipe: Recipe, share: float, batch_size: int | None = None) -> Recipe:
-    """The recipe with this share of its steps, and of those in which something begins or fades."""
+    """The recipe with this share of its steps, and of those in which something begins or fades.
+
+    Raises RecipeError for a share that is not above 0, or a batch of nothing.
+    """
+    if not 0 < share < math.inf:
+        raise RecipeError(f"a share of {share} of the steps: give a number above 0")
     return replace(
         recipe,
-        batch_size=batch_size or recipe.batch_size,
+        batch_size=recipe.batch_size if batch_size is None else batch_size,
         **{
             name: math.ceil(getattr(recipe, name) * share)
             for name in ("steps", "warmup_steps", "prune_steps")
@@ -173,9 +177,9 @@ def main() -> None:
     )
     parser.add_argument("-o", "--output", type=Path, help="default: runs/ablation_CHAIN")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--share", type=positive_float, default=1.0, help="of each recipe's steps")
-    parser.add_argument("--batch-size", type=positive_int, help="instead of the recipes'")
-    parser.add_argument("--validate-every", type=positive_int, default=40, metavar="STEPS")
+    parser.add_argument("--share", type=float, default=1.0, help="of each recipe's steps")
+    parser.add_argument("--batch-size", type=int, help="instead of the recipes'")
+    parser.add_argument("--validate-every", type=int, default=40, metavar="STEPS")
     options = parser.parse_args()
     chain = CHAINS[options.chain]
     data: dict[SourceKind, Path] = {"synthetic": options.images, "tracks": options.tracks}

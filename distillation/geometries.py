@@ -20,7 +20,6 @@ from distillation.recipes.recipe import Recipe, SourceKind
 from distillation.training.curves import VALIDATION_PREFIX
 from distillation.training.train import train
 from distillation.training.validation import open_validation, validate_all
-from edge_tracker.cli.arguments import positive_int
 from mixformerv2.checkpoint import load_network
 from mixformerv2.geometries import LITE0, STEM_NANO
 
@@ -68,8 +67,8 @@ def main() -> None:
     parser.add_argument("--stem", type=Path, required=True, help="to take the stem's weights from")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/geometries"))
     parser.add_argument("--only", action="append", metavar="NAME", help="some of the variants")
-    parser.add_argument("--steps", type=positive_int, default=400)
-    parser.add_argument("--batch-size", type=positive_int, default=512)
+    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--batch-size", type=int, default=512)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     data: dict[SourceKind, Path] = {"synthetic": options.images, "tracks": options.tracks}

@@ -10,6 +10,7 @@ import pytest
 
 from distillation.ablation import CHAINS, START, Chain, at_scale
 from distillation.recipes.named import named_recipe
+from distillation.recipes.recipe import RecipeError
 from distillation.training.curves import draw_comparison, draw_curves
 from edge_tracker.video.frames import read_image
 
@@ -104,3 +105,17 @@ def test_shares_of_a_chain_cost_alike(share: float) -> None:
     pruned = at_scale(named_recipe("stem_8_to_4"), share)
     assert pruned.prune_steps * 2 == pruned.steps
     assert pruned.batch_size == named_recipe("stem_8_to_4").batch_size != 64
+
+
+@pytest.mark.parametrize(
+    ("share", "batch_size", "message"),
+    [
+        (float("nan"), None, "a share of nan of the steps: give a number above 0"),
+        (0.0, None, "a share of 0.0"),
+        (1.0, 0, "batch_size is 0"),
+        (1.0, -2, "batch_size is -2"),
+    ],
+)
+def test_a_scale_of_nothing_is_refused(share: float, batch_size: int | None, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        at_scale(named_recipe("tiny_prune"), share, batch_size)
