@@ -74,9 +74,11 @@ release-check:
 	.ci/release .venv-release/bin
 
 # An environment per extra: the file marks that it is installed in the versions of constraints.txt.
+# Python compiles what is imported, when it is; pip would compile all of PyTorch and SymPy, 16 seconds.
 $(VENV)/.%: pyproject.toml constraints.txt | $(BIN)/python
 	@echo 'Installing edge-tracker[$*] and what it needs into $(VENV); the first time takes minutes.'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$*,opencv-headless]'
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt \
+	  --editable '.[$*,opencv-headless]'
 	touch $@
 
 # Debian's Python may come without ensurepip; virtualenv brings its own pip.

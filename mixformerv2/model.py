@@ -179,8 +179,10 @@ def sincos_position_table(width: int, grid: int) -> Tensor:
     A quarter of the channels each for sin(column), cos(column), sin(row), cos(row), at
     frequencies 10000^(-i / (width / 4)).
     """
-    frequencies = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
-    place = torch.arange(grid, dtype=torch.float64)
+    # On the CPU also where a network is only outlined: arithmetic on "meta" loads TorchDynamo.
+    quarter = torch.arange(width // 4, dtype=torch.float64, device="cpu")
+    frequencies = 10000.0 ** (-quarter / (width // 4))
+    place = torch.arange(grid, dtype=torch.float64, device="cpu")
     angles = place[:, None] * frequencies
     one_axis = torch.cat([angles.sin(), angles.cos()], dim=1)
     columns = one_axis[None, :, :].expand(grid, grid, -1)

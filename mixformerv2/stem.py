@@ -122,7 +122,8 @@ class StemEmbed(nn.Module):
             # Weights trained without it start as what they were.
             nn.init.zeros_(self.fine.weight)
         self.norm = nn.LayerNorm(width, eps=TOKEN_NORM_EPS)
-        mean, std = torch.tensor(MEAN_RGB).view(3, 1, 1), torch.tensor(STD_RGB).view(3, 1, 1)
+        # On the CPU also where a network is only outlined: arithmetic on "meta" loads TorchDynamo.
+        mean, std = (torch.tensor(v, device="cpu").view(3, 1, 1) for v in (MEAN_RGB, STD_RGB))
         self.register_buffer("_gain", std * 255 / PIXEL_SCALE, persistent=False)
         self.register_buffer("_shift", (mean * 255 - PIXEL_CENTRE) / PIXEL_SCALE, persistent=False)
         self._gain: Tensor | None
