@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "search": np.full((1, spec.search_size_px, spec.search_size_px, 3), 128, np.uint8),
             "template_kv": graphs.template.run({"templates": templates})["template_kv"],
         }
-        with EdgeTracker(bundle, **options) as tracker:
+        with EdgeTracker(bundle, compute="f32", **options) as tracker:
             tracker.init(frame, (280, 200, 80, 80))
             times_ms = time_in_turn(
                 {

@@ -112,7 +112,13 @@ def main(options: Sequence[str] | None = None) -> None:
     clip = list(render_clip(24, 640, 480))
     pace = Pace([frame.image for frame in clip], clip[0].box)
     one, two = (
-        EdgeTracker(arguments.bundle, backend="openvino", precision="fp32", num_threads=threads)
+        EdgeTracker(
+            arguments.bundle,
+            backend="openvino",
+            precision="fp32",
+            num_threads=threads,
+            compute="f32",
+        )
         for threads in (1, 2)
     )
     seconds: list[Second] = []

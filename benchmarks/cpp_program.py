@@ -62,7 +62,7 @@ def of_program(
 
 def of_python(bundle: Bundle, clip: Sequence[ClipFrame], threads: int) -> float:
     times_ms = []
-    with EdgeTracker(bundle, backend="openvino", num_threads=threads) as tracker:
+    with EdgeTracker(bundle, backend="openvino", num_threads=threads, compute="f32") as tracker:
         tracker.init(clip[0].image, clip[0].box)
         for frame in clip[1:]:
             start = time.perf_counter()

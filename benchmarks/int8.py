@@ -1,8 +1,8 @@
-"""What int8 buys in OpenVINO, against fp32 and against the network as it was, whole.
+"""What int8 and bfloat16 buy in OpenVINO, against fp32 and against the network as it was, whole.
 
-Same weights (random), same threads, in turn: the search graph in int8 and fp32, `update()` in int8,
-and the whole network in ONNX Runtime and in PyTorch, both fp32. Accuracy is another question:
-see docs/quantization.md.
+Same weights (random), same threads, in turn: search graph and `update()` in each precision and each
+type of arithmetic that the CPU has, and the whole network in ONNX Runtime and in PyTorch, both in
+float32. Accuracy is another question: see docs/quantization.md.
 
     python -m benchmarks.int8 [--geometry small|base|nano] [--rounds 60] [--threads 2]
 """
@@ -13,7 +13,10 @@ import argparse
 import os
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +31,16 @@ from calibration.samples import CalibrationSamples
 from converters.convert import convert_checkpoint
 from converters.draft import Draft, describe_artefact
 from edge_tracker import Bundle, EdgeTracker, open_bundle
-from edge_tracker.backends.choice import open_graphs
-from edge_tracker.bundle.goldens import load_golden
+from edge_tracker.backends.openvino import openvino_core
+from edge_tracker.bundle.goldens import Golden, load_golden
 from edge_tracker.options import TrackerOptions
 from edge_tracker.video.rendered_clip import render_clip
 from mixformerv2.geometries import GEOMETRIES
 from mixformerv2.model import MixFormerV2
 from mixformerv2.pytorch_tracker import PyTorchTracker
+
+ONNX_RUNTIME = "whole graph, ONNX Runtime"
+PYTORCH = "update() in PyTorch, whole network"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -89,54 +95,52 @@ def measure(
         "backend": "openvino",
         "num_threads": threads,
         "cache_dir": folder / "cache",
+        "options": TrackerOptions(update_interval=0),
     }
-    pairs = {
-        precision: open_graphs(bundle, precision=precision, **placement)
-        for precision in ("fp32", "int8")
+    subjects: dict[str, Callable[[], object]] = {
+        PYTORCH: lambda: pytorch.update(frames[1].image),
+        ONNX_RUNTIME: lambda: whole.run(None, whole_feed),
     }
-    feeds = {
-        precision: {
-            "search": golden.search[:1],
-            "template_kv": pair.template.run({"templates": golden.templates[:1]})["template_kv"],
-        }
-        for precision, pair in pairs.items()
-    }
-    still = TrackerOptions(update_interval=0)
-    with EdgeTracker(bundle, precision="int8", options=still, **placement) as tracker:
-        tracker.init(frames[0].image, frames[0].box)
-        times_ms = time_in_turn(
-            {
-                "pytorch": lambda: pytorch.update(frames[1].image),
-                "onnxruntime": lambda: whole.run(None, whole_feed),
-                "fp32": lambda: pairs["fp32"].search.run(feeds["fp32"]),
-                "int8": lambda: pairs["int8"].search.run(feeds["int8"]),
-                "update": lambda: tracker.update(frames[1].image),
-            },
-            rounds,
-        )
-    for pair in pairs.values():
-        pair.close()
-    return times_ms
+    with ExitStack() as opened:
+        for precision, compute in product(("fp32", "int8"), float_types()):
+            tracker = opened.enter_context(
+                EdgeTracker(bundle, precision=precision, compute=compute, **placement)
+            )
+            tracker.init(frames[0].image, frames[0].box)
+            subjects |= {
+                f"search graph, {precision} in {compute}": search_alone(tracker, golden),
+                f"update(), {precision} in {compute}": partial(tracker.update, frames[1].image),
+            }
+        return time_in_turn(subjects, rounds, untimed_first=True)
+
+
+def float_types() -> tuple[str, ...]:
+    """Of this CPU, in OpenVINO."""
+    has = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ("f32", "bf16") if "BF16" in has else ("f32",)
+
+
+def search_alone(tracker: EdgeTracker, golden: Golden) -> Callable[[], object]:
+    row = tracker.engine.reserve(1)
+    templates = golden.templates[0]
+    tracker.engine.encode(templates[0], templates[1], row)()
+    return lambda: tracker.engine.search(golden.search[:1], row)
 
 
 def print_report(geometry: str, threads: int, times_ms: dict[str, list[float]]) -> None:
-    rows = [
-        ("update(), PyTorch, whole network, fp32", "pytorch"),
-        ("whole graph, ONNX Runtime fp32", "onnxruntime"),
-        ("search graph, OpenVINO fp32", "fp32"),
-        ("search graph, OpenVINO int8", "int8"),
-        ("update(), OpenVINO int8", "update"),
-    ]
     version = ov.__version__.split("-")[0]
-    print(f"{geometry}, random weights, OpenVINO {version}, {threads} threads, medians")
-    for text, name in rows:
-        print(f"  {text:39}{statistics.median(times_ms[name]):8.2f} ms")
-    for slow, fast, text in (
-        ("fp32", "int8", "search graph, fp32 / int8"),
-        ("onnxruntime", "update", "ONNX Runtime, whole network / update()"),
-        ("pytorch", "update", "PyTorch, whole network / update()"),
-    ):
-        print(f"  {text:39}{median_ratio(times_ms[slow], times_ms[fast]):8.2f}")
+    print(f"{geometry}, random weights, OpenVINO {version}, threads: {threads}, medians")
+    print(f"  {'':44}{'ms':>8}{'as fast as f32':>16}{'as ONNX Runtime':>17}{'as PyTorch':>12}")
+    for name, each_ms in times_ms.items():
+        of_float32 = times_ms.get(f"{name.split(',')[0]}, fp32 in f32")
+        whole = (times_ms[ONNX_RUNTIME], times_ms[PYTORCH])
+        ratios = [of_float32, *(whole if name.startswith("update()") else (None, None))]
+        cells = [median_ratio(slow, each_ms) if slow else None for slow in ratios]
+        words = ["" if cell is None else f"{cell:.2f}" for cell in cells]
+        print(
+            f"  {name:44}{statistics.median(each_ms):8.2f}"
+            f"{words[0]:>16}{words[1]:>17}{words[2]:>12}"
+        )
 
 
 if __name__ == "__main__":

@@ -8,12 +8,21 @@ from collections.abc import Callable, Mapping
 
 
 def time_in_turn(
-    subjects: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 10
+    subjects: Mapping[str, Callable[[], object]],
+    rounds: int,
+    warm_up: int = 10,
+    untimed_first: bool = False,
 ) -> dict[str, list[float]]:
-    """Milliseconds of each call of each subject, in the order of the rounds."""
+    """Milliseconds of each call of each subject, in the order of the rounds.
+
+    untimed_first: each is called twice in its turn, and timed the second time; for subjects of
+    several libraries, whose threads spin on for more work while the next subject runs.
+    """
     times_ms: dict[str, list[float]] = {name: [] for name in subjects}
     for index in range(warm_up + rounds):
         for name, call in subjects.items():
+            if untimed_first:
+                call()
             start = time.perf_counter()
             call()
             if index >= warm_up:

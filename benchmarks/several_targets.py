@@ -44,7 +44,7 @@ from edge_tracker.video.rendered_clip import render_clip
 from edge_tracker.measure.bench.several import boxes_of
 bundle, backend, threads, targets = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 clip = list(render_clip(20, 640, 480))
-with Engine(bundle, backend=backend, num_threads=threads) as engine:
+with Engine(bundle, backend=backend, num_threads=threads, compute=None) as engine:
     if targets == 1:
         tracker = EdgeTracker(engine)
         tracker.init(clip[0].image, clip[0].box)
@@ -131,7 +131,9 @@ def compare_trackers(bundle: Bundle, arguments: argparse.Namespace) -> None:
     pace = Pace([frame.image for frame in clip], clip[0].box)
     boxes = boxes_of(pace.first_box, arguments.targets)
     apart_px: list[float] = []
-    with Engine(bundle, backend=arguments.backend, num_threads=arguments.threads) as engine:
+    with Engine(
+        bundle, backend=arguments.backend, num_threads=arguments.threads, compute=None
+    ) as engine:
         singles = [EdgeTracker(engine, options=options) for _ in boxes]
         several = MultiTracker(engine, options=options)
         for single, box in zip(singles, boxes, strict=True):

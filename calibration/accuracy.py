@@ -125,7 +125,13 @@ def _follow_videos(
     with ExitStack() as stack:
         fp32, int8 = (
             stack.enter_context(
-                EdgeTracker(bundle_path, backend=backend, precision=precision, cache_dir=cache_dir)
+                EdgeTracker(
+                    bundle_path,
+                    backend=backend,
+                    precision=precision,
+                    cache_dir=cache_dir,
+                    compute=None,
+                )
             )
             for precision in ("fp32", "int8")
         )

@@ -149,7 +149,7 @@ def _gather(
 ) -> Material:
     with (
         tempfile.TemporaryDirectory() as cache_dir,
-        EdgeTracker(folder, precision="fp32", cache_dir=cache_dir) as tracker,
+        EdgeTracker(folder, precision="fp32", cache_dir=cache_dir, compute="f32") as tracker,
     ):
         return record_material(
             tracker,

@@ -79,7 +79,9 @@ def record_samples(
     """
     sources = find_sources(Path(folder) if cluster is None else Path(folder).absolute())
     with (
-        EdgeTracker(bundle, backend=backend, precision="fp32", num_threads=num_threads) as tracker,
+        EdgeTracker(
+            bundle, backend=backend, precision="fp32", num_threads=num_threads, compute="f32"
+        ) as tracker,
         ExitStack() as stack,
     ):
         record: _Record | None = None
@@ -202,6 +204,7 @@ class _OnWorker:
             backend=self.backend,
             precision="fp32",
             num_threads=self.num_threads,
+            compute="f32",
         ) as tracker:
             return index, _record(tracker, source, share, self.seed)
 

@@ -100,7 +100,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     else:
         footage = footage_of_sequences(options.sequences, options.max_frames)
     console = Console()
-    with EdgeTracker(options.bundle, backend=options.backend, num_threads=1) as tracker:
+    with EdgeTracker(
+        options.bundle, backend=options.backend, num_threads=1, compute=None
+    ) as tracker:
         frames = record(tracker, footage)
     if options.judge is not None:
         model = parse_presence(read_json(options.judge))

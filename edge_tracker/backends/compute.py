@@ -22,7 +22,7 @@ from edge_tracker.backends.record import Candidate
 from edge_tracker.bundle.goldens import GOLDEN, Golden, load_golden
 from edge_tracker.bundle.manifest import Parity
 from edge_tracker.bundle.opening import Bundle
-from edge_tracker.errors import BackendUnavailable
+from edge_tracker.errors import BackendUnavailable, BundleError
 from edge_tracker.hardware import read_cpu
 
 _log = logging.getLogger(__name__)
@@ -52,14 +52,18 @@ def settle(
     within the limits.
 
     facts: what the outcome depends on besides the bundle and this CPU, as JSON; an
-    earlier outcome of the same is read from `folder`, where there is one. Raises BundleError for
-    damaged golden cases, BackendUnavailable if the first candidate cannot run.
+    earlier outcome of the same is read from `folder`, where there is one. The first stays too where
+    golden cases are damaged or missing. Raises BackendUnavailable or BundleError if it cannot run.
     """
     facts = {**facts, **_facts(bundle, candidates)}
     name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest() + ".verdict"
     trials = _remembered(folder, name, facts, candidates) if folder is not None else None
     if trials is None:
-        trials = _try_out(candidates, open_candidate, load_golden(bundle))
+        try:
+            golden = load_golden(bundle)
+        except BundleError as error:
+            return candidates[0], f"{candidates[0].name} without a measurement: {error}"
+        trials = _try_out(candidates, open_candidate, golden)
         if folder is not None:
             content = {
                 "facts": facts,
@@ -112,7 +116,7 @@ def _try_out(
         for candidate in candidates:
             try:
                 graphs = opened.enter_context(closing(open_candidate(candidate)))
-            except BackendUnavailable as error:
+            except (BackendUnavailable, BundleError) as error:
                 if candidate is candidates[0]:
                     raise
                 _log.info("%s cannot run: %s", candidate.name, error)

@@ -50,10 +50,10 @@ def _print_choice(bundle: Path) -> None:
     from edge_tracker.cli.printing import print_table
     from edge_tracker.tracker import EdgeTracker
 
-    with EdgeTracker(bundle, compute="auto") as tracker:
+    with EdgeTracker(bundle) as tracker:
         reasons = [reason.partition(": ") for reason in tracker.choice.reasons]
     rows = [(backend, words) for backend, _, words in reasons]
-    print_table("What runs this bundle, with --compute auto", ("backend", "why"), rows)
+    print_table("What runs this bundle", ("backend", "why"), rows)
 
 
 def _print(diagnosis: Diagnosis) -> None:

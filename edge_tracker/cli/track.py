@@ -89,8 +89,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--compute",
         choices=("auto", *COMPUTES),
-        help="type of floating-point arithmetic, where the machine has it; auto: the fastest that "
-        "the bundle's golden cases prove (default: what the model is made for, f32 on a CPU)",
+        default="auto",
+        help="type of floating-point arithmetic, where the machine has it (default: auto, the "
+        "fastest that the bundle's golden cases prove)",
     )
     add_placement_options(parser)
     add_json_option(parser)

@@ -31,7 +31,7 @@ class Engine:
     cache_dir: where OpenVINO's compiled models are kept, the user's cache folder by default.
     compute: the type of floating-point arithmetic: "f32", "f16" or "bf16" where the backend has it
     here, or "auto", the fastest with which the bundle's golden cases stay within limits, found at
-    the first start and remembered. By default what the artefact is made for: float32 on a CPU.
+    the first start and remembered. None: what the artefact is made for, float32 on a CPU.
     So many parameters because each is a choice of the user, with a default.
 
     Trackers may use it from several threads: their runs take turns, so each gets what it would get
@@ -47,7 +47,7 @@ class Engine:
         precision: str | None = None,
         num_threads: int | None = None,
         cache_dir: str | Path | None = None,
-        compute: str | None = None,
+        compute: str | None = "auto",
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
         self._graphs = open_graphs(

@@ -21,6 +21,8 @@ from edge_tracker.tracker.target import Target
 #: the online template has changed. template_refresh: cropping a candidate and, at an interval's
 #: end, starting the template graph.
 STAGES = ("crop", "template_wait", "search_graph", "decode", "template_refresh")
+#: Of what places an engine, where it is not None.
+_DEFAULTS = {"backend": "auto", "compute": "auto"}
 
 
 class EdgeTracker:
@@ -47,12 +49,12 @@ class EdgeTracker:
         self,
         bundle: str | Path | Bundle | Engine,
         *,
-        backend: str | None = None,
+        backend: str = "auto",
         device: str | None = None,
         precision: str | None = None,
         num_threads: int | None = None,
         cache_dir: str | Path | None = None,
-        compute: str | None = None,
+        compute: str | None = "auto",
         options: TrackerOptions | None = None,
         on_stage: Callable[[str], None] = lambda stage: None,
     ) -> None:
@@ -64,7 +66,7 @@ class EdgeTracker:
             "cache_dir": cache_dir,
             "compute": compute,
         }
-        given = {name: value for name, value in placement.items() if value is not None}
+        given = {name: value for name, value in placement.items() if value != _DEFAULTS.get(name)}
         checked = checked_options(options)
         self._on_stage = checked_function("on_stage", on_stage)
         self._owns_engine = not isinstance(bundle, Engine)

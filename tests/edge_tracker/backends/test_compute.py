@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_tracker import BackendUnavailable, EdgeTracker
+from edge_tracker import BackendUnavailable, EdgeTracker, open_bundle
 from edge_tracker.backends import choice, onnxruntime, openvino
 from edge_tracker.backends.choice import open_graphs
 from edge_tracker.backends.compile_cache import load_kept, store_kept
 from edge_tracker.backends.graph import CompiledGraph, TemplateGraph
 from edge_tracker.backends.parity import COMPUTE_LIMITS, LIMITS
 from edge_tracker.backends.record import NEEDS, Backend, Placement
+from edge_tracker.bundle.goldens import GOLDEN
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.cli.main import main
@@ -88,11 +90,23 @@ def describe(bundle: Bundle, cache: Path, **options: Any) -> str:
         return f"{tracker.choice.compute}\n{tracker.describe()}"
 
 
-def test_unless_asked_nothing_is_measured_and_it_computes_in_float32(
+@pytest.mark.parametrize("options", [{}, {"compute": "auto"}])
+def test_where_there_is_one_type_nothing_is_measured(
+    options: dict[str, str], nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cpu = on(FakeCpu(has_bf16=False), monkeypatch)
+    says = "f32\nfake: chosen, onnx/fp32 in f32 on CPU"
+    assert describe(nano_bundle, tmp_path, **options) == says
+    assert cpu.opened == ["f32"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_none_is_what_the_artefact_is_made_for(
     nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     cpu = on(FakeCpu(), monkeypatch)
-    assert describe(nano_bundle, tmp_path) == "f32\nfake: chosen, onnx/fp32 in f32 on CPU"
+    says = "f32\nfake: chosen, onnx/fp32 in f32 on CPU"
+    assert describe(nano_bundle, tmp_path, compute=None) == says
     assert cpu.opened == [None]
     assert list(tmp_path.iterdir()) == []
 
@@ -118,11 +132,11 @@ def test_without_the_hardware_a_type_is_refused_with_what_it_needs_and_the_remed
     assert describe(nano_bundle, tmp_path, compute="auto").startswith("f32")
 
 
-def test_auto_takes_the_faster_type_says_why_and_remembers(
+def test_unless_asked_it_takes_the_faster_type_says_why_and_remembers(
     nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     cpu = on(FakeCpu(error=1e-4), monkeypatch)
-    first = describe(nano_bundle, tmp_path, compute="auto")
+    first = describe(nano_bundle, tmp_path)
     compute, why, chosen = first.splitlines()
     assert compute == "bf16"
     assert why.startswith("fake: onnx/fp32 in bf16 by measurement: onnx/fp32 in f32 takes ")
@@ -148,6 +162,29 @@ def test_auto_stays_where_the_other_type_is_no_faster(
 ) -> None:
     on(FakeCpu(slow="bf16"), monkeypatch)
     assert describe(nano_bundle, tmp_path, compute="auto").startswith("f32")
+
+
+def test_auto_stays_where_golden_cases_are_damaged(
+    nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A tracker does without them."""
+    folder = Path(shutil.copytree(nano_bundle.path, tmp_path / "bundle"))
+    (folder / GOLDEN).write_bytes(b"damaged")
+    on(FakeCpu(), monkeypatch)
+    compute, why, _ = describe(open_bundle(folder), tmp_path).splitlines()
+    assert compute == "f32"
+    assert why.startswith("fake: onnx/fp32 in f32 without a measurement: ")
+    assert GOLDEN in why
+
+
+def test_auto_stays_where_what_it_would_compare_with_is_damaged(
+    nano_bundle: Bundle, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(nano_bundle.path, tmp_path / "bundle"))
+    (folder / "onnx/fp16/search.onnx").write_bytes(b"damaged")
+    compute, why, _ = describe(open_bundle(folder), tmp_path, backend="onnxruntime").splitlines()
+    assert compute == "f32"
+    assert "onnx/fp16 in f16 cannot run" in why
 
 
 @pytest.mark.parametrize("kept", ["damaged", "of another shape", "of another machine"])
@@ -216,6 +253,20 @@ def test_openvino_has_what_the_cpu_has(
     assert openvino.BACKEND.computes(artefact, "GPU") == ("f16", "f32")
 
 
+def test_bfloat16_where_the_cpu_has_it(
+    trained_bundle: Bundle, cache_dir: Path, tmp_path: Path
+) -> None:
+    """Really: taken for a network that it serves, and not for the same with louder weights."""
+    if "bf16" not in openvino.BACKEND.computes(trained_bundle.artefacts[0], None):
+        pytest.skip("this CPU has no bfloat16; FakeCpu stands in for one above")
+    report = verify(
+        trained_bundle, backends=["openvino"], precisions=["fp32"], computes=["f32", "bf16"]
+    )
+    assert [row.status for row in report.artefacts] == ["passed", "passed"]
+    compute, why, _ = describe(trained_bundle, cache_dir, backend="openvino").splitlines()
+    assert compute == "bf16", why
+
+
 def test_an_unknown_type_is_refused(nano_bundle: Bundle) -> None:
     with pytest.raises(ValueError, match="compute 'fp16' is unknown: choose auto, f32, f16, bf16"):
         EdgeTracker(nano_bundle, compute="fp16")
@@ -231,7 +282,7 @@ def test_doctor_says_what_auto_takes_for_a_bundle(
     on(FakeCpu(), monkeypatch)
     assert main(["doctor", str(nano_bundle.path)]) == 0
     printed = capsys.readouterr().out
-    assert "What runs this bundle, with --compute auto" in printed
+    assert "What runs this bundle" in printed
     assert "chosen, onnx/fp32 in bf16 on CPU" in printed
 
 
