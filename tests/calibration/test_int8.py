@@ -83,7 +83,7 @@ def floating(int8_bundle: Bundle) -> Path:
 def samples(int8_bundle: Bundle, annotated_clips: Path, cache_dir: Path) -> CalibrationSamples:
     """Those that the bundle was calibrated on, recorded anew."""
     sources = [s for s in find_sources(annotated_clips) if s.name in ("clip0", "clip2")]
-    with EdgeTracker(int8_bundle, precision="fp32", cache_dir=cache_dir) as tracker:
+    with EdgeTracker(int8_bundle, precision="fp32", cache_dir=cache_dir, compute="f32") as tracker:
         return record_sources(tracker, sources, "clips", num_samples=32)
 
 

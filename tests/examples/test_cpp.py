@@ -68,7 +68,7 @@ def same_rows(program: Path, bundle: Path, images: str, count: int, box: Sequenc
     rows = np.loadtxt(done.stdout.splitlines(), delimiter=",", skiprows=1)
     np.testing.assert_array_equal(rows[:, 0], np.arange(count))
     np.testing.assert_allclose(rows[0, 1:5], box, atol=1e-6)
-    with EdgeTracker(bundle, backend="openvino", num_threads=1) as tracker:
+    with EdgeTracker(bundle, backend="openvino", num_threads=1, compute="f32") as tracker:
         tracker.init(frames[0], box)
         for row, frame in zip(rows[1:], frames[1:], strict=True):
             result = tracker.update(frame)

@@ -72,7 +72,11 @@ def test_backends_agree_on_the_trajectory_of_a_rendered_clip(
     boxes = {}
     for backend in BACKENDS:
         with EdgeTracker(
-            trained_or_lively_bundle, backend=backend, num_threads=2, cache_dir=cache_dir
+            trained_or_lively_bundle,
+            backend=backend,
+            num_threads=2,
+            cache_dir=cache_dir,
+            compute="f32",
         ) as tracker:
             tracker.init(clip[0].image, clip[0].box)
             boxes[backend] = [tracker.update(frame.image).box for frame in clip[1:]]

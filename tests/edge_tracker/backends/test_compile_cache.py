@@ -20,7 +20,9 @@ posix = pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
 
 def boxes(bundle: Bundle, cache_dir: Path) -> list[float]:
     frame = np.random.default_rng(3).integers(0, 255, (120, 160, 3), dtype=np.uint8)
-    with EdgeTracker(bundle, backend="openvino", num_threads=1, cache_dir=cache_dir) as tracker:
+    with EdgeTracker(
+        bundle, backend="openvino", num_threads=1, cache_dir=cache_dir, compute="f32"
+    ) as tracker:
         tracker.init(frame, (40, 30, 40, 36))
         return list(tracker.update(np.roll(frame, 3, 1)).box)
 
@@ -133,7 +135,9 @@ def test_models_compiled_for_other_settings_are_apart(nano_bundle: Bundle, tmp_p
     pytest.importorskip("openvino", reason="needs edge-tracker[openvino]")
     cache = tmp_path / "cache"
     for threads in (1, 2, 1):
-        EdgeTracker(nano_bundle, backend="openvino", num_threads=threads, cache_dir=cache).close()
+        EdgeTracker(
+            nano_bundle, backend="openvino", num_threads=threads, cache_dir=cache, compute="f32"
+        ).close()
     assert len(list(cache.iterdir())) == 4
 
 

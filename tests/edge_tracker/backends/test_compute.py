@@ -253,18 +253,28 @@ def test_openvino_has_what_the_cpu_has(
     assert openvino.BACKEND.computes(artefact, "GPU") == ("f16", "f32")
 
 
-def test_bfloat16_where_the_cpu_has_it(
-    trained_bundle: Bundle, cache_dir: Path, tmp_path: Path
+def test_on_a_cpu_with_bfloat16_auto_tells_a_network_that_bears_it_from_one_that_does_not(
+    trained_bundle: Bundle, nano_bundle: Bundle, cache_dir: Path
 ) -> None:
-    """Really: taken for a network that it serves, and not for the same with louder weights."""
-    if "bf16" not in openvino.BACKEND.computes(trained_bundle.artefacts[0], None):
-        pytest.skip("this CPU has no bfloat16; FakeCpu stands in for one above")
-    report = verify(
-        trained_bundle, backends=["openvino"], precisions=["fp32"], computes=["f32", "bf16"]
-    )
-    assert [row.status for row in report.artefacts] == ["passed", "passed"]
-    compute, why, _ = describe(trained_bundle, cache_dir, backend="openvino").splitlines()
-    assert compute == "bf16", why
+    """Really, where FakeCpu stands in above. The random weights are loud: bfloat16 moves boxes."""
+    artefact = nano_bundle.find("openvino", "fp32")
+    assert artefact is not None
+    if "bf16" not in openvino.BACKEND.computes(artefact, None):
+        pytest.skip("this CPU has no bfloat16")
+    asked: dict[str, Any] = {
+        "backends": ["openvino"],
+        "precisions": ["fp32"],
+        "computes": ["f32", "bf16"],
+    }
+    rows = verify(trained_bundle, **asked).artefacts
+    assert [row.parity_limits for row in rows] == [LIMITS["fp32"], COMPUTE_LIMITS]
+    assert [row.status for row in rows] == ["passed", "passed"]
+    _, why, _ = describe(trained_bundle, cache_dir, backend="openvino").splitlines()
+    assert "openvino/fp32 in bf16" in why
+    assert "px from PyTorch" in why
+    compute, why, _ = describe(nano_bundle, cache_dir, backend="openvino").splitlines()
+    assert compute == "f32"
+    assert "but strays from PyTorch: box error " in why
 
 
 def test_an_unknown_type_is_refused(nano_bundle: Bundle) -> None:

@@ -37,7 +37,7 @@ def test_backends_agree_on_the_first_frames(
     factor = trained_bundle.tracker_defaults.search_factor
     for backend in ("openvino", "onnxruntime"):
         with EdgeTracker(
-            trained_bundle, backend=backend, num_threads=2, cache_dir=cache_dir
+            trained_bundle, backend=backend, num_threads=2, cache_dir=cache_dir, compute="f32"
         ) as tracker:
             tracker.init(images[0], first_box)
             boxes[backend] = [tracker.update(image).box for image in images[1:]]
