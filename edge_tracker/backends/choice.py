@@ -190,6 +190,24 @@ def _settled(
     return candidate, (f"{record.name}: {why}",)
 
 
+def own_and_taken_type(
+    bundle: Bundle, artefact: Artefact, backend: str, placement: Placement
+) -> tuple[str, str]:
+    """The type that an artefact is made for, and the one that `compute="auto"` takes for it. Raises
+    BackendUnavailable if the backend cannot run here, and what opening the artefact raises.
+    """
+    record = next(record for record in BACKENDS if record.name == backend)
+    obstacle = record.find()
+    if obstacle is not None:
+        raise BackendUnavailable(f"{backend}: {obstacle}")
+    placement = replace(placement, compute="auto")
+    offered = [Candidate(artefact, compute) for compute in _computes(record, artefact, placement)]
+    candidate, why = _settled(record, bundle, offered, placement)
+    for words in why:
+        _log.info("%s: %s", bundle.path, words)
+    return offered[0].compute, candidate.compute
+
+
 def _versions(record: Backend) -> dict[str, str]:
     versions = {}
     for distribution in (name for names in record.packages.values() for name in names):

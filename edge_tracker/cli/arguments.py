@@ -83,14 +83,14 @@ def add_artefact_options(
     add_placement_options(parser)
 
 
-def add_compute_option(parser: argparse.ArgumentParser) -> None:
-    """Several types, to be set side by side."""
+def add_compute_option(parser: argparse.ArgumentParser, unless_told: str) -> None:
+    """Several types, to be set side by side. unless_told: the default, in words."""
     parser.add_argument(
         "--compute",
         type=names_among(("auto", *COMPUTES)),
         metavar="TYPES",
         help="types of floating-point arithmetic, comma-separated: "
-        f"{', '.join(('auto', *COMPUTES))} (default: what each model is made for)",
+        f"{', '.join(('auto', *COMPUTES))} (default: {unless_told})",
     )
 
 

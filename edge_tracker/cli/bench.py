@@ -57,7 +57,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="or the .json of an earlier run, to compare it without measuring",
     )
     add_artefact_options(parser)
-    add_compute_option(parser)
+    add_compute_option(parser, "what each model is made for, and what a tracker takes")
     parser.add_argument(
         "--duration",
         type=positive_float,
@@ -124,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.bundle,
             backends=arguments.backend,
             precisions=arguments.precision,
-            computes=arguments.compute or (None,),
+            computes=arguments.compute,
             device=arguments.device,
             num_threads=arguments.threads,
             duration_s=arguments.duration,
@@ -158,13 +158,20 @@ START_S, VERIFY_S = 2, 3
 
 def _say_how_long(arguments: argparse.Namespace) -> None:
     """Before the first figure comes, which is long."""
-    from edge_tracker.backends.choice import matching_artefacts
+    from edge_tracker.backends.record import Placement
     from edge_tracker.bundle.opening import open_bundle
     from edge_tracker.cli.printing import note
+    from edge_tracker.measure.rows import rows_to_measure
 
-    bundle = open_bundle(arguments.bundle)
-    models = len(matching_artefacts(bundle, arguments.backend, arguments.precision))
-    models *= len(arguments.compute or (None,))
+    models = len(
+        rows_to_measure(
+            open_bundle(arguments.bundle),
+            arguments.backend,
+            arguments.precision,
+            arguments.compute,
+            Placement(arguments.device, arguments.threads),
+        )
+    )
     starts = 0 if arguments.no_cold_start else 6
     camera_s = arguments.duration if arguments.target_fps is not None else 0.0
     if arguments.profile == "long":

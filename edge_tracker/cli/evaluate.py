@@ -64,7 +64,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "--max-frames", type=positive_int, metavar="N", help="of each sequence, from its start"
     )
     add_artefact_options(parser, ("auto", *backend_names()))
-    add_compute_option(parser)
+    add_compute_option(parser, "what each model is made for")
     parser.add_argument(
         "--recovery",
         type=names_among(RECOVERIES),

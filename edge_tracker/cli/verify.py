@@ -39,7 +39,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     add_artefact_options(parser)
-    add_compute_option(parser)
+    add_compute_option(parser, "what each model is made for, and what a tracker takes")
     add_json_option(parser)
 
 
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             arguments.bundle,
             backends=arguments.backend,
             precisions=arguments.precision,
-            computes=arguments.compute or (None,),
+            computes=arguments.compute,
             device=arguments.device,
             num_threads=arguments.threads,
             on_progress=show,

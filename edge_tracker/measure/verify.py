@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Literal
 
 from edge_tracker.backends.choice import (
     backend_of,
-    checked_computes,
     checked_placement,
-    matching_artefacts,
     open_graphs,
 )
 from edge_tracker.backends.graph import BackendChoice
@@ -22,6 +19,7 @@ from edge_tracker.bundle.goldens import Golden, load_golden
 from edge_tracker.bundle.manifest import Artefact, Parity
 from edge_tracker.bundle.opening import Bundle, open_bundle
 from edge_tracker.errors import BackendUnavailable, EdgeTrackerError
+from edge_tracker.measure.rows import rows_to_measure
 from edge_tracker.options import OnProgress, checked_function, tell_nobody
 from edge_tracker.rules.boxes import Box, box_iou
 from edge_tracker.tracker import EdgeTracker
@@ -107,7 +105,7 @@ def verify(
     *,
     backends: Sequence[str] | None = None,
     precisions: Sequence[str] | None = None,
-    computes: Sequence[str | None] = (None,),
+    computes: Sequence[str | None] | None = None,
     device: str | None = None,
     num_threads: int | None = None,
     cache_dir: str | Path | None = None,
@@ -115,8 +113,9 @@ def verify(
 ) -> Verification:
     """Replay the golden inputs, then track a rendered clip, with each artefact that can run here.
 
-    backends, precisions: which artefacts, all by default. The rest as for EdgeTracker. on_progress:
-    told the artefact's number from 0, how many there are and its name.
+    backends, precisions: which artefacts, all by default. computes: in which types of arithmetic,
+    as for `rows_to_measure`. The rest as for EdgeTracker. on_progress: told the row's number from
+    0, how many there are and its name.
 
     An artefact that does not compute right or whose files are damaged is reported, not raised.
     Raises BundleError for a bad bundle or golden file, ValueError if no artefact is asked for, and
@@ -125,19 +124,18 @@ def verify(
     So many parameters because each is an option of `edge-tracker verify`.
     """
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    computes = checked_computes(computes)
-    chosen = list(product(matching_artefacts(bundle, backends, precisions), computes))
-    checked_placement(device, num_threads, cache_dir, None)
     checked_function("on_progress", on_progress)
+    placed = checked_placement(device, num_threads, cache_dir, None)
+    rows = rows_to_measure(bundle, backends, precisions, computes, placed)
     golden = load_golden(bundle)
     placement = _Placement(backends, device, num_threads, cache_dir)
     clip = list(render_clip(CLIP_FRAMES))
     reference, reference_boxes = _reference(bundle, golden, clip, cache_dir)
     verified = []
-    for index, (artefact, compute) in enumerate(chosen):
-        on_progress(index, len(chosen), row_name(artefact, compute))
-        placed = replace(placement, compute=compute)
-        verified.append(_verify_artefact(bundle, artefact, golden, clip, reference_boxes, placed))
+    for index, (artefact, compute) in enumerate(rows):
+        on_progress(index, len(rows), row_name(artefact, compute))
+        in_type = replace(placement, compute=compute)
+        verified.append(_verify_artefact(bundle, artefact, golden, clip, reference_boxes, in_type))
     truth_iou_mean = None
     if reference_boxes is not None:
         _, truth_iou_mean = _iou_min_and_mean(reference_boxes, [frame.box for frame in clip[1:]])

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-from edge_tracker.backends.choice import backend_of, checked_computes, matching_artefacts
+from edge_tracker.backends.choice import backend_of, checked_placement
 from edge_tracker.backends.record import row_name
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle, open_bundle
@@ -45,6 +45,7 @@ from edge_tracker.measure.bench.report import (
 from edge_tracker.measure.bench.rounds import Subject, measure_in_turns
 from edge_tracker.measure.bench.several import measure_several
 from edge_tracker.measure.doctor import diagnose
+from edge_tracker.measure.rows import rows_to_measure
 from edge_tracker.measure.verify import ArtefactVerification, Verification, verify
 from edge_tracker.options import (
     OnProgress,
@@ -64,7 +65,7 @@ def benchmark(
     *,
     backends: Sequence[str] | None = None,
     precisions: Sequence[str] | None = None,
-    computes: Sequence[str | None] = (None,),
+    computes: Sequence[str | None] | None = None,
     device: str | None = None,
     num_threads: int | None = None,
     cache_dir: str | Path | None = None,
@@ -82,14 +83,14 @@ def benchmark(
 ) -> BenchReport:
     """Measure `init` and `update` of each artefact that can run here, in turns.
 
-    backends, precisions: which artefacts, all by default. computes: a row for each of them in each
-    of these types; None is what it is made for. device, num_threads, cache_dir: as for
-    EdgeTracker. duration_s: seconds of updates per artefact, or their number by `iterations`.
-    target_fps: also play a camera of this rate, for `camera_s` seconds per artefact if not for as
-    long as the updates. targets: also track so many at once, with one MultiTracker and with as many
-    EdgeTrackers. cold_starts: fresh processes with cold and with
-    warm caches, each; 0 leaves them out. The frames are a rendered clip. The online template
-    changes at the end of every interval, the most that a real target can cause.
+    backends, precisions: which artefacts, all by default. computes: in which types of arithmetic,
+    as for `rows_to_measure`. device, num_threads, cache_dir: as for EdgeTracker. duration_s:
+    seconds of updates per row, or their number by `iterations`. target_fps: also play a camera of
+    this rate, for `camera_s` seconds per row if not for as long as the updates. targets: also track
+    so many at once, with one MultiTracker and with as many EdgeTrackers. cold_starts: fresh
+    processes with cold and with warm caches, each; 0 leaves them out. The frames are a rendered
+    clip. The online template changes at the end of every interval, the most that a real target can
+    cause.
 
     An artefact that fails is reported, not raised. Raises BundleError for a bad bundle, ValueError
     or TypeError for bad arguments or if no artefact is asked for.
@@ -108,8 +109,8 @@ def benchmark(
         checked_list("targets", targets, "[1, 4]"),
     )
     bundle = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    computes = checked_computes(computes)
-    chosen = list(product(matching_artefacts(bundle, backends, precisions), computes))
+    placement = checked_placement(device, num_threads, cache_dir, None)
+    rows = rows_to_measure(bundle, backends, precisions, computes, placement)
     checked_whole("cold_starts", cold_starts, 0)
     for name, function in (("on_progress", on_progress), ("clock", clock), ("sleep", sleep)):
         checked_function(name, function)
@@ -127,8 +128,8 @@ def benchmark(
     )
     run = _Run(bundle, settings, pace, on_progress)
     with ExitStack() as trackers:
-        for index, (artefact, compute) in enumerate(chosen):
-            on_progress(index, len(chosen), f"loading {row_name(artefact, compute)}")
+        for index, (artefact, compute) in enumerate(rows):
+            on_progress(index, len(rows), f"loading {row_name(artefact, compute)}")
             backend = backend_of(artefact, backends)
             tracker = partial(EdgeTracker, bundle, backend=backend, cache_dir=cache_dir)
             run.open(artefact, compute, tracker, StageTimer(clock), trackers)

@@ -19,12 +19,13 @@ from edge_tracker.backends.choice import open_graphs
 from edge_tracker.backends.compile_cache import load_kept, store_kept
 from edge_tracker.backends.graph import CompiledGraph, TemplateGraph
 from edge_tracker.backends.parity import COMPUTE_LIMITS, LIMITS
-from edge_tracker.backends.record import NEEDS, Backend, Placement
+from edge_tracker.backends.record import NEEDS, Backend, Obstacle, Placement, row_name
 from edge_tracker.bundle.goldens import GOLDEN
 from edge_tracker.bundle.manifest import Artefact
 from edge_tracker.bundle.opening import Bundle
 from edge_tracker.cli.main import main
 from edge_tracker.measure.bench.benchmark import benchmark
+from edge_tracker.measure.rows import rows_to_measure
 from edge_tracker.measure.verify import verify
 
 
@@ -320,3 +321,42 @@ def test_verify_and_bench_have_a_row_for_each_type_with_its_limits(
     if fast.status == "passed":
         assert report.recommendation.artefact == "onnx/fp32 in bf16"
         assert "onnx/fp32 in f32 takes" in report.recommendation.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "computes", "rows"),
+    [
+        (1e-4, None, ["onnx/fp32", "onnx/fp32 in bf16"]),
+        (0.05, None, ["onnx/fp32"]),
+        (0.05, ["auto", "f32"], ["onnx/fp32 in f32"]),
+        (1e-4, ["auto", "f32"], ["onnx/fp32 in bf16", "onnx/fp32 in f32"]),
+    ],
+)
+def test_rows_are_in_what_an_artefact_is_made_for_and_what_a_tracker_takes(
+    error: float,
+    computes: list[str] | None,
+    rows: list[str],
+    nano_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    on(FakeCpu(error), monkeypatch)
+    found = rows_to_measure(nano_bundle, ["fake"], ["fp32"], computes, Placement(None, 1, tmp_path))
+    assert [row_name(*row) for row in found] == rows
+
+
+def test_a_row_of_what_cannot_run_is_left_to_measuring(
+    nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    lacking = dataclasses.replace(FakeCpu().backend(), find=lambda: Obstacle("gone", "install it"))
+    monkeypatch.setattr(choice, "BACKENDS", (lacking, openvino.BACKEND))
+    for computes in (None, ["auto"]):
+        found = rows_to_measure(nano_bundle, ["fake"], ["fp32"], computes, Placement())
+        assert [row_name(*row) for row in found] == ["onnx/fp32"]
+    (row,) = verify(
+        nano_bundle, backends=["fake"], precisions=["fp32"], cache_dir=tmp_path
+    ).artefacts
+    assert (row.status, row.reasons) == (
+        "skipped",
+        (f"bundle {nano_bundle.path} cannot run here: fake: gone; install it",),
+    )

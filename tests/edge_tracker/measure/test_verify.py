@@ -92,7 +92,7 @@ def result_of(verification: Verification, artefact: str) -> ArtefactVerification
 
 
 def test_an_undamaged_bundle_passes(trained_bundle: Bundle, cache_dir: Path) -> None:
-    verification = edge_tracker.verify(trained_bundle, cache_dir=cache_dir)
+    verification = edge_tracker.verify(trained_bundle, computes=[None], cache_dir=cache_dir)
     assert verification.passed
     assert verification.reference == "onnx/fp32"
     for verified in verification.artefacts:
