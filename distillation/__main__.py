@@ -31,9 +31,18 @@ def _train(options: argparse.Namespace) -> None:
         read_recipe(options.recipe),
         **{name: value for name, value in changes.items() if value is not None},
     )
+    folders = dict(options.data)
+    limited = recipe.limited_to(folders)
+    stderr = Console(stderr=True, highlight=False, markup=False)
+    if limited is not recipe:
+        absent = " and ".join(kind for kind in recipe.data if kind not in limited.data)
+        stderr.print(
+            f"recipe {recipe.name} trains on {' and '.join(recipe.data)}: without --data for "
+            f"{absent}, it trains on {' and '.join(limited.data)} alone"
+        )
     checkpoint = train(
-        recipe,
-        dict(options.data),
+        limited,
+        folders,
         options.output or Path("runs") / recipe.name,
         initial=options.initial,
         stem=options.stem,
@@ -44,7 +53,7 @@ def _train(options: argparse.Namespace) -> None:
         save_every_steps=options.save_every,
         validate_every_steps=options.validate_every,
     )
-    Console(stderr=True, highlight=False).print(f"wrote {checkpoint}", markup=False)
+    stderr.print(f"wrote {checkpoint}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -83,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="KIND=FOLDER",
-        help="where a kind of data that the recipe names lies; once for each kind",
+        help="where a kind of data that the recipe names lies; once for each kind. Kinds left out "
+        "are trained without, and that is said",
     )
     parser.add_argument("-o", "--output", type=Path, metavar="RUN", help="default: runs/RECIPE")
     parser.add_argument("--initial", type=Path, metavar="CHECKPOINT", help="weights to start from")

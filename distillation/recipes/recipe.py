@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 from edge_tracker.bundle.spec import ModelSpec, spec_from_dict
@@ -117,6 +118,18 @@ class Recipe:
         if OWN_SOURCES.issuperset(self.data):
             return self.jitter.search_factor
         return TrackerOptions().search_factor
+
+    def limited_to(self, kinds: Collection[str]) -> Recipe:
+        """The same on those kinds of its data alone; on all of them where none is among `kinds`."""
+        weights = self.data_weights or (1.0,) * len(self.data)
+        kept = [pair for pair in zip(self.data, weights, strict=True) if pair[0] in kinds]
+        if len(kept) in (0, len(self.data)):
+            return self
+        return replace(
+            self,
+            data=tuple(kind for kind, _ in kept),
+            data_weights=tuple(weight for _, weight in kept) if self.data_weights else (),
+        )
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "sample_uses"):

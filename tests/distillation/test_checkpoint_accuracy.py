@@ -151,3 +151,32 @@ def test_the_shipped_model_tracks_a_real_sequence(tmp_path: Path) -> None:
     (tmp_path / "clips" / "vot_bag").symlink_to(bag)
     figures = evaluate_checkpoint(checkpoint, tmp_path / "clips", max_frames=40)
     assert figures.mean_iou > 0.4
+
+
+@pytest.mark.parametrize(
+    ("given", "data"),
+    [
+        (["synthetic"], ("synthetic",)),
+        (["tracks", "synthetic"], ("synthetic", "tracks")),
+        ([], ("synthetic", "tracks")),
+        (["coco"], ("synthetic", "tracks")),
+    ],
+)
+def test_kinds_of_data_that_are_not_given_are_trained_without_and_named(
+    given: list[str],
+    data: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trained: list[Recipe] = []
+
+    def train(recipe: Recipe, *rest: object, **choices: object) -> Path:
+        trained.append(recipe)
+        return Path()
+
+    monkeypatch.setattr("distillation.training.train.train", train)
+    assert main(["stem", *(f"--data={kind}=here" for kind in given)]) == 0
+    assert [recipe.data for recipe in trained] == [data]
+    assert len(trained[0].data_weights) == len(data)
+    said = "without --data for tracks, it trains on synthetic alone"
+    assert (said in " ".join(capsys.readouterr().err.split())) == (data == ("synthetic",))
