@@ -4,7 +4,7 @@ Same weights (random), same threads, in turn: search graph and `update()` in eac
 type of arithmetic that the CPU has, and the whole network in ONNX Runtime and in PyTorch, both in
 float32. Accuracy is another question: see docs/quantization.md.
 
-    python -m benchmarks.int8 [--geometry small|base|nano] [--rounds 60] [--threads 2]
+    python -m benchmarks.int8 [--geometry small|base|nano|stem_nano] [--rounds 60] [--threads 2]
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def search_alone(tracker: EdgeTracker, golden: Golden) -> Callable[[], object]:
 def print_report(geometry: str, threads: int, times_ms: dict[str, list[float]]) -> None:
     version = ov.__version__.split("-")[0]
     print(f"{geometry}, random weights, OpenVINO {version}, threads: {threads}, medians")
-    print(f"  {'':44}{'ms':>8}{'as fast as f32':>16}{'as ONNX Runtime':>17}{'as PyTorch':>12}")
+    print(f"  {'':44}{'ms':>8}{'f32 / this':>12}{'ONNX Runtime / this':>21}{'PyTorch / this':>16}")
     for name, each_ms in times_ms.items():
         of_float32 = times_ms.get(f"{name.split(',')[0]}, fp32 in f32")
         whole = (times_ms[ONNX_RUNTIME], times_ms[PYTORCH])
@@ -139,7 +139,7 @@ def print_report(geometry: str, threads: int, times_ms: dict[str, list[float]]) 
         words = ["" if cell is None else f"{cell:.2f}" for cell in cells]
         print(
             f"  {name:44}{statistics.median(each_ms):8.2f}"
-            f"{words[0]:>16}{words[1]:>17}{words[2]:>12}"
+            f"{words[0]:>12}{words[1]:>21}{words[2]:>16}"
         )
 
 

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("otb")
     arguments = parser.parse_args(argv)
 
-    with EdgeTracker(arguments.bundle) as edge_tracker:
+    with EdgeTracker(arguments.bundle, compute="f32") as edge_tracker:
         tracker = Got10kTracker(edge_tracker)
         experiment = ExperimentOTB(arguments.otb, version=2015)
         experiment.run(tracker)

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle")
     arguments = parser.parse_args(argv)
-    with EdgeTracker(arguments.bundle) as tracker:
+    with EdgeTracker(arguments.bundle, compute="f32") as tracker:
         serve(tracker)
 
 

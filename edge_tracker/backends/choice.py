@@ -57,8 +57,7 @@ def open_graphs(
 
     compute: the type of floating-point arithmetic, one of COMPUTES; by default that of the artefact
     on its device, which is float32 on a CPU unless beside int8. With "auto", the fastest that the
-    backend has here for the artefact, or for those in fp32 and fp16 where no precision is asked
-    for, and with which the golden cases stay within limits (`settle`).
+    backend has here for the artefact and with which the golden cases stay within limits (`settle`).
 
     Raises ValueError for an unknown backend or type, TypeError for a device or number of threads
     that is none, BackendUnavailable if none can run or has that type, EngineMismatch for an engine
@@ -134,18 +133,18 @@ def _candidates(
     offered = [Candidate(artefact, compute) for compute in _computes(record, artefact, placement)]
     if placement.compute is None:
         return (offered[0],)
-    if precision is None and artefact.precision == "fp32":
+    if placement.compute == "auto":
+        return _for_auto(offered)
+    types = {candidate.compute for candidate in offered}
+    if placement.compute not in types and precision is None and artefact.precision == "fp32":
         has_halves = any(a.precision == "fp16" and runs(record.name, a) for a in bundle.artefacts)
         halves = record.choose(record, bundle, "fp16", placement.device) if has_halves else None
-        types = {candidate.compute for candidate in offered}
         if halves is not None:
             offered += [
                 Candidate(halves, compute)
                 for compute in _computes(record, halves, placement)
                 if compute not in types
             ]
-    if placement.compute == "auto":
-        return tuple(offered)
     for candidate in offered:
         if candidate.compute == placement.compute:
             return (candidate,)
@@ -155,6 +154,11 @@ def _candidates(
         f"which needs {NEEDS[placement.compute]}",
         f"ask for {offered[0].compute} or auto",
     )
+
+
+def _for_auto(offered: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Beside int8 the types differ by less than a measurement of moments can tell."""
+    return tuple(offered[:1] if offered[0].artefact.precision == "int8" else offered)
 
 
 def _computes(record: Backend, artefact: Artefact, placement: Placement) -> tuple[str, ...]:
@@ -176,7 +180,7 @@ def _settled(
     facts = {
         "backend": record.name,
         "versions": _versions(record),
-        "found": record.found(),
+        "found": record.found() if placement.device else None,
         "device": placement.device,
         "num_threads": placement.num_threads,
     }
@@ -202,7 +206,7 @@ def own_and_taken_type(
         raise BackendUnavailable(f"{backend}: {obstacle}")
     placement = replace(placement, compute="auto")
     offered = [Candidate(artefact, compute) for compute in _computes(record, artefact, placement)]
-    candidate, why = _settled(record, bundle, offered, placement)
+    candidate, why = _settled(record, bundle, _for_auto(offered), placement)
     for words in why:
         _log.info("%s: %s", bundle.path, words)
     return offered[0].compute, candidate.compute

@@ -21,7 +21,7 @@ def add_parser(subparsers: Subparsers) -> None:
         summary="what this machine can run, and why not the rest",
         description="Show Python, packages, CPU features, NVIDIA GPUs, and for each backend "
         "whether it can run here or what to do about it. With a bundle also what would run it, in "
-        "the type of arithmetic that --compute auto takes. Fails (1) if no backend can run.",
+        "the type of arithmetic that it takes. Fails (1) if no backend can run.",
         examples="  edge-tracker doctor\n  edge-tracker doctor small.bundle --json machine.json",
     )
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", nargs="?")

@@ -138,7 +138,7 @@ def report(bundle: Bundle, outcome: Outcome) -> None:
     ious = np.array(outcome.ious)
     rows = [
         ("network", bundle.source.checkpoint),
-        ("runs on", f"{choice.backend}, {choice.device}, {choice.precision}"),
+        ("runs on", f"{choice.backend}, {choice.device}, {choice.precision} in {choice.compute}"),
         ("frames tracked", f"{len(ious)}"),
         ("mean IoU", f"{ious.mean():.3f}"),
         ("success at IoU 0.5", f"{(ious > 0.5).mean():.1%}"),

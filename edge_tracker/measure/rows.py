@@ -28,7 +28,7 @@ def rows_to_measure(
 ) -> list[Row]:
     """Each artefact that `matching_artefacts` gives in each of these types, "auto" as the type that
     a tracker takes for it; by default in what it is made for, and in what a tracker takes if that
-    is another. No two rows are of the same. Raises what `matching_artefacts` raises, TypeError or
+    is another. Raises what `matching_artefacts` raises, TypeError or
     ValueError for what is no type.
     """
     asked = (None, "auto") if computes is None else checked_computes(computes)

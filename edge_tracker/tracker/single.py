@@ -21,8 +21,6 @@ from edge_tracker.tracker.target import Target
 #: the online template has changed. template_refresh: cropping a candidate and, at an interval's
 #: end, starting the template graph.
 STAGES = ("crop", "template_wait", "search_graph", "decode", "template_refresh")
-#: Of what places an engine, where it is not None.
-_DEFAULTS = {"backend": "auto", "compute": "auto"}
 
 
 class EdgeTracker:
@@ -49,7 +47,7 @@ class EdgeTracker:
         self,
         bundle: str | Path | Bundle | Engine,
         *,
-        backend: str = "auto",
+        backend: str | None = None,
         device: str | None = None,
         precision: str | None = None,
         num_threads: int | None = None,
@@ -64,13 +62,14 @@ class EdgeTracker:
             "precision": precision,
             "num_threads": num_threads,
             "cache_dir": cache_dir,
-            "compute": compute,
         }
-        given = {name: value for name, value in placement.items() if value != _DEFAULTS.get(name)}
+        given = {name: value for name, value in placement.items() if value is not None}
         checked = checked_options(options)
         self._on_stage = checked_function("on_stage", on_stage)
         self._owns_engine = not isinstance(bundle, Engine)
         if isinstance(bundle, Engine):
+            if compute is not None and not (isinstance(compute, str) and compute == "auto"):
+                given["compute"] = compute
             if given:
                 raise ValueError(
                     f"{' and '.join(given)} cannot be chosen for one tracker of an engine: give "
@@ -78,7 +77,7 @@ class EdgeTracker:
                 )
             self.engine = bundle
         else:
-            self.engine = Engine(bundle, **given)  # type: ignore[arg-type]
+            self.engine = Engine(bundle, compute=compute, **given)  # type: ignore[arg-type]
         self.bundle = self.engine.bundle
         self.options = self.bundle.tracker_defaults if checked is None else checked
         self._row = self.engine.reserve(1)

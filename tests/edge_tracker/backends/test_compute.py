@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from edge_tracker import BackendUnavailable, EdgeTracker, open_bundle
-from edge_tracker.backends import choice, onnxruntime, openvino
+from edge_tracker.backends import choice, compute, onnxruntime, openvino
 from edge_tracker.backends.choice import open_graphs
 from edge_tracker.backends.compile_cache import load_kept, store_kept
 from edge_tracker.backends.graph import CompiledGraph, TemplateGraph
@@ -37,8 +38,9 @@ class FakeCpu:
     """
 
     error: float = 0.0
-    has_bf16: bool = True
+    types: tuple[str, ...] = ("f32", "bf16")
     slow: str = "f32"
+    fails: str | None = None
     pause_s: float = 0.0
     now_s: float = 0.0
     opened: list[str | None] = dataclasses.field(default_factory=list)
@@ -48,7 +50,7 @@ class FakeCpu:
             onnxruntime.BACKEND,
             name="fake",
             open=self.open,
-            computes=lambda artefact, device: ("f32", "bf16") if self.has_bf16 else ("f32",),
+            computes=lambda artefact, device: self.types,
         )
 
     def open(
@@ -58,20 +60,26 @@ class FakeCpu:
         template, search, device = onnxruntime.compile_graphs(bundle, artefact, placement)
         error = self.error if placement.compute == "bf16" else 0.0
         run_s = float((placement.compute or "f32") == self.slow)
-        return template, Altered(search, error, run_s, self), device
+        fails = self.fails is not None and placement.compute == self.fails
+        return template, Altered(search, error, run_s, self, fails), device
 
     def perf_counter(self) -> float:
         return self.now_s
 
 
 class Altered:
-    def __init__(self, graph: CompiledGraph, error: float, run_s: float, cpu: FakeCpu) -> None:
+    def __init__(
+        self, graph: CompiledGraph, error: float, run_s: float, cpu: FakeCpu, fails: bool
+    ) -> None:
         self.graph, self.error, self.run_s, self.cpu = graph, error, run_s, cpu
+        self.fails = fails
         self.input_names, self.output_names = graph.input_names, graph.output_names
         self.most_targets = graph.most_targets
         self.start, self.time_copies, self.close = graph.start, graph.time_copies, graph.close
 
     def run(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self.fails:
+            raise RuntimeError("no such instruction")
         self.cpu.now_s += self.run_s
         time.sleep(self.run_s * self.cpu.pause_s)
         outputs = dict(self.graph.run(inputs))
@@ -95,7 +103,7 @@ def describe(bundle: Bundle, cache: Path, **options: Any) -> str:
 def test_where_there_is_one_type_nothing_is_measured(
     options: dict[str, str], nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    cpu = on(FakeCpu(has_bf16=False), monkeypatch)
+    cpu = on(FakeCpu(types=("f32",)), monkeypatch)
     says = "f32\nfake: chosen, onnx/fp32 in f32 on CPU"
     assert describe(nano_bundle, tmp_path, **options) == says
     assert cpu.opened == ["f32"]
@@ -124,7 +132,7 @@ def test_a_type_that_is_asked_for_is_what_it_computes_in(
 def test_without_the_hardware_a_type_is_refused_with_what_it_needs_and_the_remedy(
     nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    on(FakeCpu(has_bf16=False), monkeypatch)
+    on(FakeCpu(types=("f32",)), monkeypatch)
     says = "there is onnx/fp32 in f32 on this machine, nothing in bf16, which needs an OpenVINO "
     for backend in ("auto", "fake"):
         with pytest.raises(BackendUnavailable, match=says) as refusal:
@@ -178,14 +186,57 @@ def test_auto_stays_where_golden_cases_are_damaged(
     assert GOLDEN in why
 
 
-def test_auto_stays_where_what_it_would_compare_with_is_damaged(
-    nano_bundle: Bundle, tmp_path: Path
+def test_auto_takes_no_other_artefact(
+    nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """Which precision is a choice of its own; a damaged fp16 model is none of its business."""
     folder = Path(shutil.copytree(nano_bundle.path, tmp_path / "bundle"))
     (folder / "onnx/fp16/search.onnx").write_bytes(b"damaged")
-    compute, why, _ = describe(open_bundle(folder), tmp_path, backend="onnxruntime").splitlines()
-    assert compute == "f32"
-    assert "onnx/fp16 in f16 cannot run" in why
+    chosen = describe(open_bundle(folder), tmp_path, backend="onnxruntime")
+    assert chosen == "f32\nonnxruntime: chosen, onnx/fp32 in f32 on CPU"
+
+
+def test_beside_int8_nothing_is_measured(
+    int8_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cpu = on(FakeCpu(), monkeypatch)
+    chosen = describe(int8_bundle, tmp_path, precision="int8")
+    assert chosen == "f32\nfake: chosen, onnx/int8 in f32 on CPU"
+    assert cpu.opened == ["f32"]
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_threads_that_start_together_measure_once(
+    keeps: bool, nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cpu = on(FakeCpu(), monkeypatch)
+    if not keeps:
+        monkeypatch.setattr(choice, "cache_folder", lambda folder: None)
+        monkeypatch.setattr(compute, "_unkept", {})
+    with ThreadPoolExecutor(4) as pool:
+        chosen = {*pool.map(lambda _: describe(nano_bundle, tmp_path), range(4))}
+    assert len(chosen) == 1
+    assert ("as nothing can be kept" in chosen.pop()) == (not keeps)
+    assert cpu.opened == ["f32", *["bf16"] * 5]
+
+
+def test_what_cannot_run_is_tried_again(
+    nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cpu = on(FakeCpu(fails="bf16"), monkeypatch)
+    assert "onnx/fp32 in bf16 cannot run" in describe(nano_bundle, tmp_path)
+    cpu.fails = None
+    assert describe(nano_bundle, tmp_path).startswith("bf16")
+
+
+def test_a_type_within_the_limits_is_taken_for_a_first_that_is_not(
+    nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As on a GPU, where half precision comes first."""
+    on(FakeCpu(error=0.05, types=("bf16", "f32")), monkeypatch)
+    chosen, why, _ = describe(nano_bundle, tmp_path).splitlines()
+    assert chosen == "f32"
+    assert "onnx/fp32 in bf16 takes 0.00 ms a frame, but strays from PyTorch" in why
 
 
 @pytest.mark.parametrize("kept", ["damaged", "of another shape", "of another machine"])

@@ -78,7 +78,7 @@ def test_times_and_backend_are_printed(run: Run) -> None:
     median_ms = float(table_cell(run.printed, "update() median").removesuffix(" ms"))
     p95_ms = float(table_cell(run.printed, "update() p95").removesuffix(" ms"))
     assert 0 < median_ms <= p95_ms
-    assert re.fullmatch(r"\w+, \w+, fp32", table_cell(run.printed, "runs on"))
+    assert re.fullmatch(r"\w+, \w+, fp32 in \w+", table_cell(run.printed, "runs on"))
 
 
 def test_every_file_is_named_and_whole(run: Run) -> None:
