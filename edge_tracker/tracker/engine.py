@@ -31,7 +31,8 @@ class Engine:
     cache_dir: where OpenVINO's compiled models are kept, the user's cache folder by default.
     compute: the type of floating-point arithmetic: "f32", "f16" or "bf16" where the backend has it
     here, or "auto", the fastest with which the bundle's golden cases stay within limits, found at
-    the first start and remembered. None: what the artefact is made for, float32 on a CPU.
+    the first start and remembered in `cache_dir`, at each start where that keeps nothing. None:
+    what the artefact is made for, float32 on a CPU.
     So many parameters because each is a choice of the user, with a default.
 
     Trackers may use it from several threads: their runs take turns, so each gets what it would get
