@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nncf
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -25,9 +24,12 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 from calibration.samples import CalibrationSamples
 from converters.to_onnx import save_sharing_weights
 from converters.to_openvino import read_onnx, save_models
-from edge_tracker.backends.openvino import openvino_core
+from edge_tracker.backends.openvino import openvino_core, without_telemetry
 from edge_tracker.bundle.contract import CONTRACT, GRAPHS
 from edge_tracker.errors import CalibrationError
+
+with without_telemetry():
+    import nncf
 
 #: Scales of quantisers may be float16 from here on.
 INT8_OPSET = 19

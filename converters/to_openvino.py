@@ -10,10 +10,12 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import openvino as ov
-
 from converters.to_onnx import ALIGNMENT
+from edge_tracker.backends.openvino import without_telemetry
 from edge_tracker.bundle.contract import GRAPHS
+
+with without_telemetry():
+    import openvino as ov
 
 
 def convert_to_openvino(
@@ -21,7 +23,7 @@ def convert_to_openvino(
 ) -> None:
     """Write template.xml, search.xml and their weights, template.bin and search.bin, into `folder`.
 
-    precision: "fp32", or "fp16" for weights of half the size (a CPU still computes in float32).
+    precision: "fp32", or "fp16" for weights of half the size.
     `metadata` goes into the models' `rt_info`, under "edge_tracker". The number of targets stays
     dynamic.
     """

@@ -6,10 +6,15 @@ use.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from edge_tracker.version import __version__
+
+# ONNX Runtime (1.32) reports to its maker what it is used for, unless this is set when it is
+# imported. Who wants it sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from edge_tracker.bundle.opening import Bundle, open_bundle

@@ -7,7 +7,9 @@ import io
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,13 +152,31 @@ def openvino_core() -> ov.Core:
 def _first_core() -> tuple[ov.Core, int]:
     """With the process that made it."""
     try:
-        import openvino as ov
+        with without_telemetry():
+            import openvino as ov
     except RuntimeError as error:
-        raise BackendUnavailable(
-            f"openvino does not load ({_last_line(error)}); if this account has no home, set HOME "
-            "to a folder that it may write"
-        ) from error
+        raise BackendUnavailable(f"openvino does not load ({_last_line(error)})") from error
     return ov.Core(), os.getpid()
+
+
+#: OpenVINO's and NNCF's package for it.
+_TELEMETRY = "openvino_telemetry"
+
+
+@contextmanager
+def without_telemetry() -> Iterator[None]:
+    """For what imports OpenVINO or NNCF first. They report each import and each conversion, from a
+    process that they fork for it, and want a home to note a number for the user in; where their
+    package for it is missing they do without. No effect on what was imported before.
+    """
+    if _TELEMETRY in sys.modules:
+        yield
+        return
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[_TELEMETRY]
 
 
 #: Names that stand for devices, and are not listed among them.
