@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,8 @@ from calibration.samples import CalibrationSamples
 from converters.convert import convert_checkpoint
 from converters.draft import Draft, describe_artefact
 from edge_tracker import Bundle, EdgeTracker, open_bundle
-from edge_tracker.backends.openvino import openvino_core
+from edge_tracker.backends import openvino
+from edge_tracker.backends.record import COMPUTES
 from edge_tracker.bundle.goldens import Golden, load_golden
 from edge_tracker.options import TrackerOptions
 from edge_tracker.video.rendered_clip import render_clip
@@ -102,7 +102,7 @@ def measure(
         ONNX_RUNTIME: lambda: whole.run(None, whole_feed),
     }
     with ExitStack() as opened:
-        for precision, compute in product(("fp32", "int8"), float_types()):
+        for precision, compute in types(bundle):
             tracker = opened.enter_context(
                 EdgeTracker(bundle, precision=precision, compute=compute, **placement)
             )
@@ -114,10 +114,14 @@ def measure(
         return time_in_turn(subjects, rounds, untimed_first=True)
 
 
-def float_types() -> tuple[str, ...]:
-    """Of this CPU, in OpenVINO."""
-    has = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return ("f32", "bf16") if "BF16" in has else ("f32",)
+def types(bundle: Bundle) -> list[tuple[str, str]]:
+    """The precision of each OpenVINO artefact, in each type that this CPU has."""
+    return [
+        (artefact.precision, compute)
+        for artefact in bundle.artefacts
+        if artefact.format == "openvino"
+        for compute in sorted(openvino.BACKEND.computes(artefact, None), key=COMPUTES.index)
+    ]
 
 
 def search_alone(tracker: EdgeTracker, golden: Golden) -> Callable[[], object]:

@@ -134,7 +134,8 @@ def _candidates(
     if placement.compute is None:
         return (offered[0],)
     if placement.compute == "auto":
-        return _for_auto(offered)
+        # Beside int8 the types differ by less than a measurement of moments can tell.
+        return tuple(offered[:1] if artefact.precision == "int8" else offered)
     types = {candidate.compute for candidate in offered}
     if placement.compute not in types and precision is None and artefact.precision == "fp32":
         has_halves = any(a.precision == "fp16" and runs(record.name, a) for a in bundle.artefacts)
@@ -154,11 +155,6 @@ def _candidates(
         f"which needs {NEEDS[placement.compute]}",
         f"ask for {offered[0].compute} or auto",
     )
-
-
-def _for_auto(offered: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Beside int8 the types differ by less than a measurement of moments can tell."""
-    return tuple(offered[:1] if offered[0].artefact.precision == "int8" else offered)
 
 
 def _computes(record: Backend, artefact: Artefact, placement: Placement) -> tuple[str, ...]:
@@ -201,15 +197,14 @@ def own_and_taken_type(
     BackendUnavailable if the backend cannot run here, and what opening the artefact raises.
     """
     record = next(record for record in BACKENDS if record.name == backend)
-    obstacle = record.find()
-    if obstacle is not None:
-        raise BackendUnavailable(f"{backend}: {obstacle}")
     placement = replace(placement, compute="auto")
-    offered = [Candidate(artefact, compute) for compute in _computes(record, artefact, placement)]
-    candidate, why = _settled(record, bundle, _for_auto(offered), placement)
+    found = record.find() or _candidates(record, bundle, artefact, artefact.precision, placement)
+    if isinstance(found, Obstacle):
+        raise BackendUnavailable(f"{backend}: {found}")
+    candidate, why = _settled(record, bundle, found, placement)
     for words in why:
         _log.info("%s: %s", bundle.path, words)
-    return offered[0].compute, candidate.compute
+    return found[0].compute, candidate.compute
 
 
 def _versions(record: Backend) -> dict[str, str]:

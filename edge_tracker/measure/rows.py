@@ -28,8 +28,8 @@ def rows_to_measure(
 ) -> list[Row]:
     """Each artefact that `matching_artefacts` gives in each of these types, "auto" as the type that
     a tracker takes for it; by default in what it is made for, and in what a tracker takes if that
-    is another. Raises what `matching_artefacts` raises, TypeError or
-    ValueError for what is no type.
+    is another. Raises what `matching_artefacts` raises, TypeError or ValueError for what is no
+    type.
     """
     asked = (None, "auto") if computes is None else checked_computes(computes)
     rows: list[Row] = []

@@ -132,10 +132,13 @@ def test_int8_prints_each_type_beside_the_whole_network(capsys: pytest.CaptureFi
     int8.main(["--geometry", "nano", "--rounds", "3", "--threads", "1"])
     printed = capsys.readouterr().out
     updates = [line.split() for line in printed.splitlines() if line.startswith("  update(), ")]
+    has = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    words = {"FP32": "f32", "FP16": "f16", "BF16": "bf16"}
+    types = [compute for word, compute in words.items() if word in has]
     assert [words[:4] for words in updates] == [
         ["update(),", precision, "in", compute]
         for precision in ("fp32", "int8")
-        for compute in int8.float_types()
+        for compute in types
     ]
     assert all(len(words) == 8 for words in updates)
 

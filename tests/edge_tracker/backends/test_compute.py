@@ -186,9 +186,7 @@ def test_auto_stays_where_golden_cases_are_damaged(
     assert GOLDEN in why
 
 
-def test_auto_takes_no_other_artefact(
-    nano_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_auto_takes_no_other_artefact(nano_bundle: Bundle, tmp_path: Path) -> None:
     """Which precision is a choice of its own; a damaged fp16 model is none of its business."""
     folder = Path(shutil.copytree(nano_bundle.path, tmp_path / "bundle"))
     (folder / "onnx/fp16/search.onnx").write_bytes(b"damaged")
